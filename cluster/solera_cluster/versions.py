@@ -14,7 +14,7 @@ CLUSTER_DIRECTORY = Path(__file__).resolve().parent.parent
 VERSIONS_FILE = CLUSTER_DIRECTORY / "versions.toml"
 
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
-_NOT_COMPILED = {"envoy", "go_minimum", "go_wheel", "debian_suite", "kind_node_image", "gateway_api"}
+_NOT_COMPILED = {"envoy", "go_minimum", "go_wheel", "debian_suite", "kind_node_image", "gateway_api", "python_uv"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Versions:
     go_wheel: str
     debian_suite: str
     kind_node_image: str
+    python_uv: str
 
     @property
     def kubernetes_libraries(self) -> str:
@@ -59,7 +60,7 @@ def parse(text: str, origin: str = "versions.toml") -> Versions:
     except tomllib.TOMLDecodeError as error:
         raise ClusterError(f"{origin} is not valid TOML: {error}") from error
     found = {name.replace("-", "_"): value for name, value in tables.get("components", {}).items()}
-    for table, prefix in (("go", "go_"), ("debian", "debian_"), ("kind", "kind_")):
+    for table, prefix in (("go", "go_"), ("debian", "debian_"), ("kind", "kind_"), ("python", "python_")):
         found |= {prefix + name.replace("-", "_"): value for name, value in tables.get(table, {}).items()}
     wanted = set(Versions.__dataclass_fields__)
     if missing := sorted(wanted - set(found)):
@@ -69,7 +70,7 @@ def parse(text: str, origin: str = "versions.toml") -> Versions:
     for name, value in found.items():
         textual = name in {"debian_suite", "kind_node_image"}
         if not isinstance(value, str) or not (textual or _VERSION.fullmatch(value)):
-            raise ClusterError(f"{origin}: {name} is {value!r}; write a version such as \"1.2.3\", without v")
+            raise ClusterError(f'{origin}: {name} is {value!r}; write a version such as "1.2.3", without v')
     return Versions(**found)
 
 
