@@ -1,0 +1,123 @@
+# Everything a newcomer types. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+SOLERA_CACHE ?= $(HOME)/.cache/solera
+CLUSTER ?= auto
+MODEL ?= iris
+export SOLERA_CACHE CLUSTER
+
+PYTHON ?= python3
+BIN := .venv/bin
+TOOL := PYTHONPATH=cluster $(PYTHON) -m solera_cluster
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements/uv.txt)
+UV_HOME := $(SOLERA_CACHE)/tools/uv-$(UV_VERSION)
+UV := UV_CACHE_DIR=$(SOLERA_CACHE)/uv $(UV_HOME)/bin/uv
+SOURCES := operator trainer model_server core cluster manifests tests
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | column -ts $$'\t'
+
+# ---- environment ---------------------------------------------------------------------------------
+
+$(UV_HOME)/bin/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -q; apt-get install -qy python3-venv; }
+	@$(PYTHON) -m venv $(UV_HOME)
+	@$(UV_HOME)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/.ready: requirements/dev.txt pyproject.toml | $(UV_HOME)/bin/uv
+	@echo "environment: .venv from requirements/dev.txt"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(UV) pip sync -q --require-hashes --python $(BIN)/python requirements/dev.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: env
+env: .venv/.ready ## the Python environment of this checkout (.venv)
+
+.PHONY: requirements
+requirements: | $(UV_HOME)/bin/uv ## pin the dependencies anew (after a change in pyproject.toml)
+	@for target in dev operator trainer server; do \
+	  extra=$$([ $$target = dev ] && echo --all-extras || echo "--extra $$target -c requirements/dev.txt"); \
+	  $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    $$extra pyproject.toml -o requirements/$$target.txt; \
+	done
+
+# ---- checks --------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: .venv/.ready ## ruff, mypy, import directions, generated files, leftovers
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m solera_operator.api.crd --check crds
+	$(BIN)/python -m solera_operator.api.reference --check docs/reference
+	$(BIN)/python tests/lint/leftovers.py
+
+.PHONY: generate
+generate: .venv/.ready ## write what is generated: CRDs, reference pages, estimator catalogue
+	$(BIN)/python -m solera_operator.api.crd --write crds
+	$(BIN)/python -m solera_operator.api.reference --write docs/reference
+	$(BIN)/python -m solera_trainer.catalogue_gen --write
+
+# ---- tests ---------------------------------------------------------------------------------------
+
+.PHONY: test
+test: test-unit test-api test-e2e ## everything, on a real cluster (started if need be)
+
+.PHONY: test-unit
+test-unit: .venv/.ready ## pure tests, no cluster
+	$(BIN)/python -m pytest tests/unit -n 2 -q
+
+.PHONY: test-api
+test-api: .venv/.ready ## against a real API server, without nodes
+	$(TOOL) build control-plane
+	$(BIN)/python -m pytest tests/api -n 2 --dist loadfile -q
+
+.PHONY: test-e2e
+test-e2e: deploy ## whole cluster: real pods, real requests
+	KUBECONFIG=$$($(TOOL) kubeconfig) $(BIN)/python -m pytest tests/e2e -q
+
+# ---- the cluster ---------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: ## from a bare machine to an answered prediction
+	@$(PYTHON) cluster/demo.py
+
+.PHONY: cluster
+cluster: ## a running cluster with its platform (CLUSTER=auto|kind|local|existing)
+	@$(TOOL) up
+	@$(TOOL) platform install
+
+.PHONY: deploy
+deploy: cluster .venv/.ready ## Solera on the cluster
+	@$(PYTHON) cluster/demo.py --only-deploy
+
+.PHONY: redeploy
+redeploy: ## put a code change on the running cluster
+	@$(PYTHON) cluster/demo.py --only-deploy
+
+.PHONY: down
+down: ## stop the local cluster and leave nothing behind
+	@$(TOOL) down
+
+.PHONY: status
+status: ## what runs; non-zero when the cluster is not up
+	@$(TOOL) status
+
+.PHONY: kubeconfig
+kubeconfig: ## the kubeconfig's path
+	@$(TOOL) kubeconfig
+
+.PHONY: predict
+predict: ## a sample row through the stable Service: make predict MODEL=iris
+	@$(PYTHON) cluster/predict.py $(MODEL)
+
+.PHONY: clean
+clean: ## remove the environment and build output of this checkout
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,146 @@
+"""The conditions of a TrainedModel: one truth table, made from one situation.
+
+Ready: the current generation is carried out and the champion answers. Available: a champion answers.
+Reconciling and Stalled stand in status only while they are True, as kstatus expects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from solera_operator.domain.diagnosis import Failure
+from solera_operator.domain.promotion import Champion
+from solera_operator.domain.versions import Verdict, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition as it should be; the time of its last transition is kept by whoever writes it."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that the conditions of a TrainedModel depend on.
+
+    Attributes:
+        refusal: why the spec cannot be carried out at all (wrong values, a name that is taken, a bad pin).
+        wanted: the version that the spec asks for, None before it exists.
+        wanted_note: what its conditions say (progress, failure or verdict), reason and message.
+        has_gates: whether spec.gates names any gate.
+        champion: what should serve.
+        target: the version that traffic goes to.
+        champion_ready: replicas of the champion that answer.
+        champion_size: replicas that the champion should have.
+        target_ready: replicas behind the stable Service that answer.
+        server_failure: why the champion's servers do not get ready.
+        route_problem: why the gateway does not route, None if it does or none is named.
+        route_pending: the gateway has not looked at the current route yet.
+        pinned: a pin holds the champion.
+    """
+
+    refusal: Failure | None = None
+    wanted: Version | None = None
+    wanted_note: Failure | None = None
+    has_gates: bool = True
+    champion: Champion | None = None
+    target: str = ""
+    champion_ready: int = 0
+    champion_size: int = 1
+    target_ready: int = 0
+    server_failure: Failure | None = None
+    route_problem: Failure | None = None
+    route_pending: bool = False
+    pinned: bool = False
+
+
+def conditions(s: Situation) -> tuple[Condition, ...]:
+    """The conditions that stand in status, Ready first."""
+    ready = _ready(s)
+    stalled = _stalled(s)
+    out = [ready, _available(s)]
+    if stalled is not None:
+        out.append(Condition("Stalled", "True", stalled.reason, stalled.message))
+    elif ready.status != "True":
+        out.append(Condition("Reconciling", "True", ready.reason, ready.message))
+    if s.wanted is not None and s.wanted.verdict is Verdict.PENDING and s.refusal is None:
+        note = s.wanted_note or Failure("Training", f"{s.wanted.name} is being trained")
+        out.append(Condition("Training", "True", note.reason, f"{s.wanted.name}: {note.message}"))
+    return tuple(out)
+
+
+def _available(s: Situation) -> Condition:
+    if s.champion is None:
+        return Condition("Available", "False", "NoChampion", "no version has been promoted yet")
+    if s.target_ready > 0:
+        return Condition(
+            "Available", "True", "Serving", f"{s.target} answers with {_replicas(s.target_ready)}"
+        )
+    why = s.server_failure or Failure("ServerNotReady", "no replica is ready yet")
+    return Condition("Available", "False", why.reason, f"{s.target or s.champion.version}: {why.message}")
+
+
+def _stalled(s: Situation) -> Failure | None:
+    """What only a change by the user (or of the cluster) can mend; None while Solera can still get on."""
+    if s.refusal is not None:
+        return s.refusal
+    if s.wanted is None or s.pinned:
+        return None
+    if s.wanted.verdict is Verdict.FAILED:
+        return _about(s.wanted, s.wanted_note or Failure("TrainingFailed", "the training failed"))
+    if s.wanted.verdict is Verdict.REJECTED:
+        if not s.has_gates:
+            return _no_gates(s.wanted)
+        return _about(s.wanted, s.wanted_note or Failure("GateFailed", "a gate was not passed"))
+    return None
+
+
+def _no_gates(wanted: Version) -> Failure:
+    return Failure(
+        "NoGates",
+        f"{wanted.name} is trained, and nothing says when it may serve: add a gate to spec.gates,"
+        ' for example {metric: accuracy, min: "0.90"} or {metric: r2, min: "0.50"}',
+    )
+
+
+def _about(version: Version, failure: Failure) -> Failure:
+    return Failure(failure.reason, f"{version.name}: {failure.message}", failure.exit_code)
+
+
+def _ready(s: Situation) -> Condition:
+    """Ready, by the first thing that stands in its way."""
+    stalled = _stalled(s)
+    if stalled is not None:
+        return Condition("Ready", "False", stalled.reason, stalled.message)
+    if not s.pinned:
+        if s.wanted is None:
+            return Condition("Ready", "False", "Progressing", "a version for this spec is being created")
+        if s.wanted.verdict is Verdict.PENDING:
+            note = s.wanted_note or Failure("Progressing", "is being trained")
+            return Condition("Ready", "False", note.reason, f"{s.wanted.name}: {note.message}")
+    return _serving(s)
+
+
+def _serving(s: Situation) -> Condition:
+    if s.champion is None:
+        return Condition("Ready", "False", "Progressing", "the champion is being chosen")
+    name = s.champion.version
+    if s.server_failure is not None and (s.champion_ready < s.champion_size or s.target != name):
+        return Condition("Ready", "False", s.server_failure.reason, f"{name}: {s.server_failure.message}")
+    if s.target != name or s.champion_ready == 0:
+        have = f"{s.champion_ready} of {s.champion_size} replicas ready"
+        return Condition("Ready", "False", "Progressing", f"{name} is being brought up: {have}")
+    if s.route_problem is not None:
+        return Condition("Ready", "False", s.route_problem.reason, s.route_problem.message)
+    if s.route_pending:
+        return Condition("Ready", "False", "RoutePending", "the gateway has not accepted the route yet")
+    pinned = ", held by spec.serving.pin" if s.pinned else ""
+    return Condition("Ready", "True", "Serving", f"{name} serves{pinned}")
+
+
+def _replicas(count: int) -> str:
+    return "1 replica" if count == 1 else f"{count} replicas"

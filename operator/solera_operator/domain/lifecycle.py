@@ -1,0 +1,177 @@
+"""The life of one ModelVersion: train, read the result, evaluate, and come to a verdict.
+
+Everything here is decided from what is recorded in the version's status and what its Jobs and pods show
+now, so that an operator that starts again anywhere in between takes the same next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from solera_operator.domain.diagnosis import (
+    Failure,
+    event_failure,
+    job_failure,
+    pods_failure,
+    speaks_in_events_only,
+    told,
+)
+from solera_operator.domain.observed import Job, KubeEvent, Pod
+
+Result = Mapping[str, Any]
+
+
+class Act(StrEnum):
+    """What to do next for a version."""
+
+    WAIT = "Wait"
+    TRAIN = "Train"
+    REPORT_TRAIN = "ReportTrain"
+    EVALUATE = "Evaluate"
+    REPORT_EVALUATE = "ReportEvaluate"
+    RECORD_TRAIN = "RecordTrain"
+    RECORD_EVALUATE = "RecordEvaluate"
+    RECORD_FAILURE = "RecordFailure"
+    DONE = "Done"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a version's status already holds.
+
+    Attributes:
+        digest: of the artifact, empty before training is recorded.
+        evaluation: id of the evaluation that is recorded, empty if there is none.
+        failed: a training failure is recorded: nothing more is tried.
+        failed_evaluation: id of an evaluation whose Job failed.
+    """
+
+    digest: str = ""
+    evaluation: str = ""
+    failed: bool = False
+    failed_evaluation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A Job of the version, if it exists, with its pods and (where they were read) its Events."""
+
+    job: Job | None = None
+    pods: tuple[Pod, ...] = ()
+    events: tuple[KubeEvent, ...] = ()
+
+    @property
+    def needs_events(self) -> bool:
+        """Whether only Events can tell why this run does not get on."""
+        return self.job is not None and speaks_in_events_only(self.job, self.pods)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next act with what it needs: a result to record, a failure, or a note for the conditions."""
+
+    act: Act
+    note: Failure | None = None
+    result: Result | None = None
+
+
+def next_step(recorded: Recorded, wanted_evaluation: str, train: Run, evaluate: Run, report: Run) -> Step:
+    """Decide the next act.
+
+    Args:
+        recorded: what status holds.
+        wanted_evaluation: the evaluation that the model's gates ask for, empty when this version need
+            not be judged (it is not the one that the spec wants).
+        train: the train Job.
+        evaluate: the evaluate Job for ``wanted_evaluation``.
+        report: the report Job for whichever of the two is to be recorded.
+    """
+    if recorded.failed:
+        return Step(Act.DONE)
+    if not recorded.digest:
+        return _follow(train, report, _TRAIN)
+    if not wanted_evaluation or wanted_evaluation in (recorded.evaluation, recorded.failed_evaluation):
+        return Step(Act.DONE)
+    return _follow(evaluate, report, _EVALUATE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    kind: str
+    create: Act
+    report: Act
+    record: Act
+    running: Failure
+
+
+_TRAIN = _Kind(
+    "train", Act.TRAIN, Act.REPORT_TRAIN, Act.RECORD_TRAIN, Failure("Training", "is being trained")
+)
+_EVALUATE = _Kind(
+    "evaluate",
+    Act.EVALUATE,
+    Act.REPORT_EVALUATE,
+    Act.RECORD_EVALUATE,
+    Failure("Evaluating", "is being evaluated on held-out rows"),
+)
+
+
+def _follow(run: Run, report: Run, kind: _Kind) -> Step:
+    """One Job from its creation to its recorded result."""
+    if run.job is None:
+        return Step(kind.create, note=kind.running)
+    if run.job.outcome == "Failed":
+        return Step(Act.RECORD_FAILURE, note=job_failure(run.job, run.pods))
+    if run.job.outcome != "Complete":
+        return Step(Act.WAIT, note=progress(run, kind.running))
+    result = spoken_result(run.pods, kind.kind)
+    if result is not None:
+        return Step(kind.record, result=result)
+    # The pod is gone, or its message was lost: the result stands in the store, a report Job reads it.
+    if report.job is None:
+        return Step(kind.report, note=Failure("ReadingResult", "the result is being read from the store"))
+    if report.job.outcome == "Failed":
+        return Step(Act.RECORD_FAILURE, note=job_failure(report.job, report.pods))
+    result = spoken_result(report.pods, kind.kind)
+    if result is not None:
+        return Step(kind.record, result=result)
+    if report.job.outcome == "Complete":
+        return Step(
+            Act.RECORD_FAILURE,
+            note=Failure(
+                "ResultLost", "the report Job ended without a result; delete this version to train again"
+            ),
+        )
+    return Step(Act.WAIT, note=progress(report, Failure("ReadingResult", "its result is being read")))
+
+
+def spoken_result(pods: Sequence[Pod], kind: str) -> Result | None:
+    """The result that a succeeded pod left as its termination message."""
+    for pod in pods:
+        for container in pod.containers:
+            if container.state != "terminated" or container.exit_code != 0:
+                continue
+            document = told(container.message)
+            if document.get("ok") is True and document.get("kind") == kind:
+                return document
+    return None
+
+
+def progress(run: Run, running: Failure) -> Failure:
+    """What a Job under way is waiting for, or that it runs."""
+    if run.job is not None and run.job.suspended:
+        return Failure("Queued", "its Job is suspended: it waits for a place in its queue")
+    if run.needs_events and (told_by_event := event_failure(run.events)) is not None:
+        return told_by_event
+    live = [p for p in run.pods if p.phase in {"Pending", "Running"}]
+    if (held := pods_failure(live)) is not None:
+        return held
+    ended = [p for p in run.pods if p.phase == "Failed"]
+    if (last := pods_failure(ended)) is not None:
+        return Failure(
+            last.reason, f"failed {len(ended)} times and is tried again: {last.message}", last.exit_code
+        )
+    return running
