@@ -14,7 +14,15 @@ CLUSTER_DIRECTORY = Path(__file__).resolve().parent.parent
 VERSIONS_FILE = CLUSTER_DIRECTORY / "versions.toml"
 
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
-_NOT_COMPILED = {"envoy", "go_minimum", "go_wheel", "debian_suite", "kind_node_image", "gateway_api", "python_uv"}
+_NOT_COMPILED = {
+    "envoy",
+    "go_minimum",
+    "go_wheel",
+    "debian_suite",
+    "kind_node_image",
+    "gateway_api",
+    "python_uv",
+}
 
 
 @dataclass(frozen=True)
