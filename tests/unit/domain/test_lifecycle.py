@@ -1,0 +1,80 @@
+"""The next act for a version, from what is recorded and what its Jobs show."""
+
+import json
+from dataclasses import replace
+
+from solera_operator.domain.diagnosis import Failure
+from solera_operator.domain.lifecycle import Act, Recorded, Run, next_step
+from solera_operator.domain.observed import Container, Job, KubeEvent, Meta, Pod
+
+NEW = Recorded()
+TRAINED = Recorded(digest="sha256:1")
+NOTHING = Run()
+
+
+def job(outcome: str = "", **kw) -> Job:
+    return Job(Meta("j", "ns", "uj", "1"), outcome=outcome, **kw)
+
+
+def pod(message: str = "", code: int | None = 0, phase: str = "Succeeded", state: str = "terminated") -> Pod:
+    container = Container("main", state, message=message, exit_code=code)
+    return Pod(Meta("p", "ns", "up", "1"), phase=phase, containers=(container,))
+
+
+def result(kind: str = "train") -> str:
+    return json.dumps({"kind": kind, "ok": True, "artifact": {"digest": "sha256:1"}})
+
+
+def step(recorded=NEW, wanted="", train=NOTHING, evaluate=NOTHING, report=NOTHING):
+    return next_step(recorded, wanted, train, evaluate, report)
+
+
+def test_a_new_version_is_trained_once():
+    assert step().act is Act.TRAIN
+    assert step(train=Run(job(active=1))).act is Act.WAIT
+
+
+def test_a_finished_training_is_recorded():
+    got = step(train=Run(job("Complete"), (pod(result()),)))
+    assert got.act is Act.RECORD_TRAIN
+    assert got.result["artifact"] == {"digest": "sha256:1"}
+
+
+def test_a_lost_pod_is_asked_for_by_a_report_job():
+    done = Run(job("Complete"))
+    assert step(train=done).act is Act.REPORT_TRAIN
+    assert (
+        step(train=done, report=Run(job(active=1), (pod(phase="Running", state="running"),))).act is Act.WAIT
+    )
+    assert step(train=done, report=Run(job("Complete"), (pod(result()),))).act is Act.RECORD_TRAIN
+    assert step(train=done, report=Run(job("Complete"))).note.reason == "ResultLost"
+
+
+def test_a_message_of_another_kind_is_not_taken_for_the_result():
+    assert step(train=Run(job("Complete"), (pod(result("evaluate")),))).act is Act.REPORT_TRAIN
+
+
+def test_a_failed_training_is_final():
+    assert step(train=Run(job("Failed", reason="BackoffLimitExceeded"))).act is Act.RECORD_FAILURE
+    assert step(replace(NEW, failed=True), train=Run(job("Failed"))).act is Act.DONE
+
+
+def test_only_a_version_that_is_wanted_is_evaluated_and_only_once_for_its_gates():
+    assert step(TRAINED).act is Act.DONE
+    assert step(TRAINED, "e1").act is Act.EVALUATE
+    assert step(replace(TRAINED, evaluation="e1"), "e1").act is Act.DONE
+    assert step(replace(TRAINED, evaluation="e1"), "e2").act is Act.EVALUATE
+    assert step(replace(TRAINED, failed_evaluation="e1"), "e1").act is Act.DONE
+    got = step(TRAINED, "e1", evaluate=Run(job("Complete"), (pod(result("evaluate")),)))
+    assert got.act is Act.RECORD_EVALUATE
+
+
+def test_progress_says_what_it_waits_for():
+    assert step(train=Run(job(suspended=True))).note.reason == "Queued"
+    quota = KubeEvent("FailedCreate", "exceeded quota: q")
+    assert step(train=Run(job(), events=(quota,))).note == Failure("QuotaExceeded", "exceeded quota: q")
+    failed = pod("boom", code=70, phase="Failed")
+    running = Pod(Meta("q", "ns", "uq", "1"), phase="Running", containers=(Container("main", "running"),))
+    note = step(train=Run(job(active=1, failed=1), (failed, running))).note
+    assert note.reason == "ContainerFailed"
+    assert "tried again" in note.message
