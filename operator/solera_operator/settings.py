@@ -28,7 +28,7 @@ HTTPS_HOST = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(:[0-9]{1,5})?$"
 Label = Annotated[str, StringConstraints(pattern=DNS_LABEL)]
 ObjectName = Annotated[str, StringConstraints(pattern=DNS_NAME)]
 Host = Annotated[str, StringConstraints(pattern=HTTPS_HOST)]
-Image = Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=512)]
+Image = Annotated[str, StringConstraints(pattern=r"^[^\s@]+(@sha256:[0-9a-f]{64})?$", max_length=512)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -81,7 +81,7 @@ class DataDefaults(_Section):
 class Runtime(_Section):
     """One scikit-learn version with its trainer and server images."""
 
-    name: ObjectName
+    name: Annotated[str, StringConstraints(pattern=DNS_NAME, max_length=63)]
     sklearn_version: str = Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
     trainer_image: Image
     server_image: Image

@@ -9,7 +9,8 @@ from solera_operator.resources.network import model_owner
 from solera_operator.resources.pods import SERVER_CONTAINER
 
 if TYPE_CHECKING:
-    from solera_operator.api import ModelVersion, TrainedModel
+    from solera_operator.api.modelversion import ModelVersion
+    from solera_operator.api.trainedmodel import TrainedModel
 
 
 def autoscaler(model: TrainedModel, version: ModelVersion, min_replicas: int | None) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def autoscaler(model: TrainedModel, version: ModelVersion, min_replicas: int | N
             size; None for the spec's. It never goes beyond the spec's maximum.
     """
     serving = model.spec.serving
-    highest = serving.replicas.max
+    highest = serving.max_replicas()
     lowest = serving.replicas.min if min_replicas is None else min(min_replicas, highest)
     name = version.metadata.name
     return {
@@ -33,8 +34,8 @@ def autoscaler(model: TrainedModel, version: ModelVersion, min_replicas: int | N
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
             "minReplicas": lowest,
             "maxReplicas": highest,
-            "metrics": [_cpu(serving.autoscaling.cpu_percent)],
-            "behavior": _BEHAVIOR,
+            "metrics": [_cpu(serving.cpu_percent())],
+            "behavior": _behavior(),
         },
     }
 
@@ -51,23 +52,25 @@ def _cpu(percent: int) -> dict[str, Any]:
     }
 
 
-# Up at once, at most doubling (or four pods) every 15 s. Down only when the load has been low for five
-# minutes, and then at most half a minute: a lull must not throw away what the next peak needs.
-_BEHAVIOR = {
-    "scaleUp": {
-        "stabilizationWindowSeconds": 0,
-        "selectPolicy": "Max",
-        "policies": [
-            {"type": "Percent", "value": 100, "periodSeconds": 15},
-            {"type": "Pods", "value": 4, "periodSeconds": 15},
-        ],
-    },
-    "scaleDown": {
-        "stabilizationWindowSeconds": 300,
-        "selectPolicy": "Max",
-        "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
-    },
-}
+def _behavior() -> dict[str, Any]:
+    """Up at once, at most doubling (or four pods) every 15 s. Down only when the load has been low for five
+    minutes, and then at most half of the pods a minute: a lull must not throw away what the next peak needs.
+    """
+    return {
+        "scaleUp": {
+            "stabilizationWindowSeconds": 0,
+            "selectPolicy": "Max",
+            "policies": [
+                {"type": "Percent", "value": 100, "periodSeconds": 15},
+                {"type": "Pods", "value": 4, "periodSeconds": 15},
+            ],
+        },
+        "scaleDown": {
+            "stabilizationWindowSeconds": 300,
+            "selectPolicy": "Max",
+            "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
+        },
+    }
 
 
 def disruption_budget(model: TrainedModel, version: ModelVersion) -> dict[str, Any]:

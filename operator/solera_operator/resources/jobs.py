@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Literal
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from solera_core.spec.quantities import parse_duration
+from solera_core import failures
+from solera_core.job import (
+    DATA_CREDENTIALS,
+    ENVIRONMENT_VARIABLE,
+    ArtifactReference,
+    DataDefaults,
+    Job,
+    Runtime,
+)
 from solera_operator.resources import names, pods
 from solera_operator.resources.pods import TRAINER_CONTAINER, Volumes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from solera_operator.api import ModelVersion
+    from solera_operator.api.modelversion import ModelVersion
     from solera_operator.settings import Settings
 
 JobKind = Literal["train", "evaluate", "report"]
@@ -24,7 +32,9 @@ REPORT_DEADLINE_SECONDS = 300
 REPORT_RETRIES = 3
 
 # Ends that another attempt would only repeat: bad spec, bad data, own deadline, store denied.
-FINAL_EXIT_CODES = [64, 65, 76, 77]
+FINAL_EXIT_CODES = sorted(
+    code for code in set(failures.EXIT_CODES.values()) if code not in failures.RETRIED_EXIT_CODES
+)
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
@@ -41,7 +51,8 @@ DEFAULT_SCRATCH = "10Gi"
 
 def train_job(version: ModelVersion, settings: Settings) -> dict[str, Any]:
     """The Job that trains a version."""
-    return _job(version, settings, "train", names.train_job_name(version.metadata.name), {})
+    name = names.train_job_name(version.metadata.name)
+    return _job(version, settings, name, _document(version, settings, "train"))
 
 
 def evaluate_job(
@@ -58,26 +69,33 @@ def evaluate_job(
     Raises:
         ValueError: the version has no artifact yet.
     """
-    status = version.status
-    artifact = status.artifact if status is not None else None
+    artifact = version.status.artifact
     if artifact is None:
         raise ValueError(f"{version.metadata.name} has no artifact to evaluate")
-    more = {
-        "gates": [dict(gate) for gate in gates],
-        "artifact": {"uri": artifact.uri, "digest": artifact.digest},
-        "evaluation": evaluation,
-    }
-    name = names.evaluate_job_name(version.metadata.name, evaluation)
-    return _job(version, settings, "evaluate", name, more)
+    document = dataclasses.replace(
+        _document(version, settings, "evaluate"),
+        gates=tuple(dict(gate) for gate in gates),
+        artifact=ArtifactReference(uri=artifact.uri, digest=artifact.digest),
+        evaluation=evaluation,
+    )
+    return _job(version, settings, names.evaluate_job_name(version.metadata.name, evaluation), document)
 
 
 def report_job(
     version: ModelVersion, of: Literal["train", "evaluate"], evaluation: str | None, settings: Settings
 ) -> dict[str, Any]:
-    """The Job that says again, from the store, what a lost pod had to say."""
-    name = names.report_job_name(version.metadata.name, of, evaluation)
-    more = {} if evaluation is None else {"evaluation": evaluation}
-    return _job(version, settings, "report", name, more)
+    """The Job that says again, from the store, what a lost pod had to say.
+
+    ``evaluation`` names the evaluation to report when ``of`` is evaluate, and is not used otherwise.
+
+    Raises:
+        ValueError: an evaluation is to be reported and none is named.
+    """
+    if of == "evaluate" and evaluation is None:
+        raise ValueError("a report of an evaluation needs to know which")
+    told = evaluation if of == "evaluate" else None
+    document = dataclasses.replace(_document(version, settings, "report"), evaluation=told)
+    return _job(version, settings, names.report_job_name(version.metadata.name, of, told), document)
 
 
 def ttl_patch(settings: Settings) -> dict[str, Any]:
@@ -85,57 +103,47 @@ def ttl_patch(settings: Settings) -> dict[str, Any]:
     return {"spec": {"ttlSecondsAfterFinished": settings.job_ttl_seconds}}
 
 
-def _job(
-    version: ModelVersion, settings: Settings, kind: JobKind, name: str, more: dict[str, Any]
-) -> dict[str, Any]:
-    meta, spec = version.metadata, version.spec
-    deadline = _deadline(version, kind)
-    object_labels = names.labels(spec.model_name, version=meta.name, component=kind)
+def _job(version: ModelVersion, settings: Settings, name: str, document: Job) -> dict[str, Any]:
+    meta, training = version.metadata, version.spec.training
+    kind = cast("JobKind", document.kind)
+    object_labels = names.labels(version.spec.model_name, version=meta.name, component=kind)
     owner = names.owner_reference("ModelVersion", meta.name, meta.uid)
     metadata = names.metadata(name, meta.namespace, owner, dict(object_labels))
-    if spec.training.queue_name is not None:
-        metadata["labels"][QUEUE_LABEL] = spec.training.queue_name
-    template = {
-        "metadata": {"labels": object_labels},
-        "spec": _pod(version, settings, kind, _document(version, settings, kind, deadline, more)),
-    }
+    if training.queue_name is not None:
+        metadata["labels"][QUEUE_LABEL] = training.queue_name
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": metadata,
         "spec": {
-            "backoffLimit": REPORT_RETRIES if kind == "report" else spec.training.retries,
-            "activeDeadlineSeconds": deadline + DEADLINE_MARGIN_SECONDS,
+            "backoffLimit": REPORT_RETRIES if kind == "report" else training.retries,
+            "activeDeadlineSeconds": document.deadline_seconds + DEADLINE_MARGIN_SECONDS,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": _FAILURE_RULES},
-            "template": template,
+            "podFailurePolicy": {"rules": _failure_rules()},
+            "template": {
+                "metadata": {"labels": dict(object_labels)},
+                "spec": _pod(version, settings, kind, document),
+            },
         },
     }
 
 
-# In this order: a pod that was evicted or preempted is replaced and not counted, whatever its exit code;
-# an end that would only repeat ends the Job; everything else counts as one of the retries.
-_FAILURE_RULES = [
-    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-    {
-        "action": "FailJob",
-        "onExitCodes": {"containerName": TRAINER_CONTAINER, "operator": "In", "values": FINAL_EXIT_CODES},
-    },
-]
+def _failure_rules() -> list[dict[str, Any]]:
+    """In this order: a pod that was evicted or preempted is replaced and not counted, whatever its exit code;
+    an end that would only repeat ends the Job; everything else counts as one of the retries.
+    """
+    final = {"containerName": TRAINER_CONTAINER, "operator": "In", "values": list(FINAL_EXIT_CODES)}
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": final},
+    ]
 
 
-def _deadline(version: ModelVersion, kind: JobKind) -> int:
-    if kind == "report":
-        return REPORT_DEADLINE_SECONDS
-    return int(parse_duration(version.spec.training.deadline).total_seconds())
-
-
-def _pod(
-    version: ModelVersion, settings: Settings, kind: JobKind, document: dict[str, Any]
-) -> dict[str, Any]:
+def _pod(version: ModelVersion, settings: Settings, kind: JobKind, document: Job) -> dict[str, Any]:
     training = version.spec.training
     pod = training.pod.document() if training.pod is not None else {}
-    resources = REPORT_RESOURCES if kind == "report" else pod.get("resources") or DEFAULT_RESOURCES
+    given = REPORT_RESOURCES if kind == "report" else pod.get("resources") or DEFAULT_RESOURCES
+    resources = {key: dict(values) for key, values in given.items()}
     volumes = pods.scratch("tmp", "/tmp", pods.scratch_size(resources, DEFAULT_SCRATCH))  # noqa: S108 a mount
     volumes += pods.store_access(settings)
     if kind != "report":
@@ -146,12 +154,12 @@ def _pod(
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-m", "solera_trainer", kind],
         "env": [
-            {"name": "SOLERA_JOB", "value": _canonical(document)},
+            {"name": ENVIRONMENT_VARIABLE, "value": document.encode()},
             pods.cpu_environment(TRAINER_CONTAINER),
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 the pod's own scratch space
         ],
         "resources": resources,
-        "securityContext": pods.CONTAINER_SECURITY,
+        "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": volumes.mounts,
     }
@@ -166,9 +174,7 @@ def _pod(
 
 def _data_access(version: ModelVersion) -> Volumes:
     data = version.spec.training.data
-    return pods.secret_files("data", pods.DATA_DIRECTORY, data.secret_name) + pods.claim_files(
-        claim(data.uri)
-    )
+    return pods.secret_files("data", DATA_CREDENTIALS, data.secret_name) + pods.claim_files(claim(data.uri))
 
 
 def claim(uri: str) -> str | None:
@@ -177,28 +183,29 @@ def claim(uri: str) -> str | None:
     return uri.removeprefix(prefix).split("/", 1)[0] if uri.startswith(prefix) else None
 
 
-def _document(
-    version: ModelVersion, settings: Settings, kind: JobKind, deadline: int, more: dict[str, Any]
-) -> dict[str, Any]:
+def _document(version: ModelVersion, settings: Settings, kind: JobKind) -> Job:
     meta, spec = version.metadata, version.spec
-    defaults = settings.data.model_dump(mode="json", by_alias=True, exclude_none=True)
-    defaults["endpointUrl"] = defaults.pop("s3EndpointUrl", None)
-    return {
-        "kind": kind,
-        "namespace": meta.namespace,
-        "model": spec.model_name,
-        "version": meta.name,
-        "uid": meta.uid,
-        "task": str(spec.task),
-        "training": spec.training.document(),
-        "salt": spec.salt,
-        "store": pods.store_document(spec.store.uri, spec.store.endpoint_url, spec.store.region, settings),
-        "dataDefaults": {k: v for k, v in defaults.items() if v is not None},
-        "runtime": spec.runtime.document(),
-        "deadlineSeconds": deadline,
-        **more,
-    }
-
-
-def _canonical(document: dict[str, Any]) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    defaults, runtime = settings.data, spec.runtime
+    return Job(
+        kind=kind,
+        namespace=meta.namespace,
+        model=spec.model_name,
+        version=meta.name,
+        uid=meta.uid,
+        task=str(spec.task),
+        training=spec.training.document(),
+        salt=spec.salt,
+        store=pods.store_location(spec.store, settings),
+        runtime=Runtime(
+            name=runtime.name,
+            sklearn_version=runtime.sklearn_version,
+            trainer_image=runtime.trainer_image,
+            server_image=runtime.server_image,
+        ),
+        data_defaults=DataDefaults(
+            endpoint_url=defaults.s3_endpoint_url,
+            region=defaults.region,
+            allowed_hosts=defaults.allowed_hosts,
+        ),
+        deadline_seconds=(REPORT_DEADLINE_SECONDS if kind == "report" else spec.training.deadline_seconds()),
+    )

@@ -10,7 +10,8 @@ from solera_operator.resources.pods import MANAGEMENT_PORT, MODEL_PORT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from solera_operator.api import ModelVersion, TrainedModel
+    from solera_operator.api.modelversion import ModelVersion
+    from solera_operator.api.trainedmodel import TrainedModel
     from solera_operator.settings import NamespaceSelector, Settings
 
 SERVICE_PORT = 80
@@ -93,7 +94,8 @@ def _ingress(model: TrainedModel, settings: Settings) -> list[dict[str, Any]]:
     clients: list[dict[str, Any]] = [{"podSelector": {}}]
     gateway = model.spec.serving.gateway
     if gateway is not None:
-        clients.append(_namespaces({"kubernetes.io/metadata.name": gateway.namespace}))
+        namespace = gateway.namespace or model.metadata.namespace
+        clients.append(_namespaces({"kubernetes.io/metadata.name": namespace}))
         clients.extend(_selected(policy.gateway_namespace_selector))
     clients.extend(_selected(policy.client_namespace_selector))
     monitors = _selected(policy.monitoring_namespace_selector) or [{"podSelector": {}}]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from solera_core.canonical import canonical_json
+from solera_core.job import DATA_VOLUME, STORE_CREDENTIALS, StoreLocation
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from solera_operator.api.modelversion import Store
     from solera_operator.settings import Settings
 
 MODEL_PORT = 8080
@@ -16,19 +20,18 @@ SERVER_CONTAINER = "server"
 FETCH_CONTAINER = "fetch"
 TRAINER_CONTAINER = "trainer"
 
-STORE_DIRECTORY = "/var/run/solera/store"
-DATA_DIRECTORY = "/var/run/solera/data"
-CLAIM_DIRECTORY = "/var/run/solera/pvc"
 CA_DIRECTORY = "/var/run/solera/ca"
 CA_FILE = f"{CA_DIRECTORY}/ca.crt"
 
-POD_SECURITY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-CONTAINER_SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-}
+
+def container_security() -> dict[str, Any]:
+    """What every container gives up."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,14 @@ def claim_files(claim: str | None) -> Volumes:
         return Volumes()
     return Volumes(
         [{"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}],
-        [{"name": "claim", "mountPath": CLAIM_DIRECTORY, "readOnly": True}],
+        [{"name": "claim", "mountPath": DATA_VOLUME, "readOnly": True}],
     )
 
 
 def store_access(settings: Settings) -> Volumes:
     """Credentials and certificate authority of the artifact store, as the settings name them."""
     store = settings.artifact_store
-    found = secret_files("store", STORE_DIRECTORY, store.secret_name)
+    found = secret_files("store", STORE_CREDENTIALS, store.secret_name)
     if store.ca_config_map_name is None:
         return found
     source = {
@@ -89,18 +92,27 @@ def store_access(settings: Settings) -> Volumes:
     return found + authority
 
 
-def store_document(
-    uri: str, endpoint_url: str | None, region: str | None, settings: Settings
-) -> dict[str, Any]:
-    """How a pod reaches the store: the part of the Job document, and the server's SOLERA_STORE."""
-    found: dict[str, Any] = {"uri": uri}
-    if endpoint_url is not None:
-        found["endpointUrl"] = endpoint_url
-    if region is not None:
-        found["region"] = region
-    if settings.artifact_store.ca_config_map_name is not None:
-        found["caFile"] = CA_FILE
-    return found
+def store_location(store: Store, settings: Settings) -> StoreLocation:
+    """How a pod reaches the store that a version lives in."""
+    with_authority = settings.artifact_store.ca_config_map_name is not None
+    return StoreLocation(
+        uri=store.uri,
+        endpoint_url=store.endpoint_url,
+        region=store.region,
+        ca_file=CA_FILE if with_authority else None,
+    )
+
+
+def store_document(store: Store, settings: Settings) -> str:
+    """The same as JSON, for SOLERA_STORE: uri, and endpointUrl, region, caFile where they are known."""
+    place = store_location(store, settings)
+    document = {
+        "uri": place.uri,
+        "endpointUrl": place.endpoint_url,
+        "region": place.region,
+        "caFile": place.ca_file,
+    }
+    return canonical_json({k: v for k, v in document.items() if v is not None}).decode().strip()
 
 
 def cpu_environment(container: str) -> dict[str, Any]:
@@ -116,15 +128,8 @@ def scratch_size(resources: Mapping[str, Any], default: str) -> str:
 
 def scheduling(pod: Mapping[str, Any]) -> dict[str, Any]:
     """The pod fields that a user's ``pod`` section (camelCase, as stored) may set."""
-    found: dict[str, Any] = {}
-    for key in ("nodeSelector", "tolerations", "priorityClassName"):
-        if pod.get(key):
-            found[key] = pod[key]
-    if pod.get("imagePullSecrets"):
-        found["imagePullSecrets"] = [
-            secret if isinstance(secret, dict) else {"name": secret} for secret in pod["imagePullSecrets"]
-        ]
-    return found
+    keys = ("nodeSelector", "tolerations", "priorityClassName", "imagePullSecrets")
+    return {key: pod[key] for key in keys if key in pod}
 
 
 def pod_base(service_account: str | None) -> dict[str, Any]:
@@ -132,7 +137,7 @@ def pod_base(service_account: str | None) -> dict[str, Any]:
     base: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": POD_SECURITY,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     }
     if service_account is not None:
         base["serviceAccountName"] = service_account

@@ -8,7 +8,7 @@ from solera_operator.resources import names
 from solera_operator.resources.network import SERVICE_PORT, model_owner
 
 if TYPE_CHECKING:
-    from solera_operator.api import TrainedModel
+    from solera_operator.api.trainedmodel import TrainedModel
 
 VERSION_HEADER = "solera-version"
 
@@ -25,7 +25,9 @@ def http_route(model: TrainedModel, target: str) -> dict[str, Any]:
     gateway = model.spec.serving.gateway
     if gateway is None:
         raise ValueError(f"{model.metadata.name} names no gateway")
-    parent: dict[str, Any] = {"name": gateway.name, "namespace": gateway.namespace}
+    parent: dict[str, Any] = {"name": gateway.name}
+    if gateway.namespace is not None:
+        parent["namespace"] = gateway.namespace
     if gateway.section_name is not None:
         parent["sectionName"] = gateway.section_name
     spec: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from solera_operator.resources import names, pods
@@ -12,7 +11,8 @@ from solera_operator.resources.pods import FETCH_CONTAINER, SERVER_CONTAINER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from solera_operator.api import ModelVersion, TrainedModel
+    from solera_operator.api.modelversion import Artifact, ModelVersion
+    from solera_operator.api.trainedmodel import TrainedModel
     from solera_operator.settings import Settings
 
 MODEL_DIRECTORY = "/model"
@@ -47,7 +47,7 @@ def server_deployment(model: TrainedModel, version: ModelVersion, settings: Sett
         "kind": "Deployment",
         "metadata": names.metadata(name, meta.namespace, model_owner(model), object_labels),
         "spec": {
-            "selector": {"matchLabels": selector},
+            "selector": {"matchLabels": dict(selector)},
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
@@ -56,7 +56,7 @@ def server_deployment(model: TrainedModel, version: ModelVersion, settings: Sett
             "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
             "revisionHistoryLimit": 2,
             "template": {
-                "metadata": {"labels": object_labels},
+                "metadata": {"labels": dict(object_labels)},
                 "spec": _pod(model, version, settings, selector),
             },
         },
@@ -80,7 +80,9 @@ def _pod(
         "topologySpreadConstraints": [
             _spread(key, selector) for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],
-        "initContainers": [_fetch(version, settings, resources, (artifact + temporary + store).mounts)],
+        "initContainers": [
+            _fetch(version, settings, server_resources(resources), (artifact + temporary + store).mounts)
+        ],
         "containers": [
             _server(model, version, settings, resources, (_read_only(artifact) + temporary).mounts)
         ],
@@ -98,15 +100,16 @@ def server_resources(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return found
 
 
+def _artifact(version: ModelVersion) -> Artifact:
+    if version.status.artifact is None:
+        raise ValueError(f"{version.metadata.name} has no artifact to serve")
+    return version.status.artifact
+
+
 def _fetch(
     version: ModelVersion, settings: Settings, resources: dict[str, Any], mounts: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    status = version.status
-    artifact = status.artifact if status is not None else None
-    if artifact is None:
-        raise ValueError(f"{version.metadata.name} has no artifact to serve")
-    stored = version.spec.store
-    store = pods.store_document(stored.uri, stored.endpoint_url, stored.region, settings)
+    artifact = _artifact(version)
     arguments = ["--uri", artifact.uri, "--digest", artifact.digest, "--out", MODEL_DIRECTORY]
     return {
         "name": FETCH_CONTAINER,
@@ -114,11 +117,11 @@ def _fetch(
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-m", "solera_server", "fetch", *arguments],
         "env": [
-            {"name": "SOLERA_STORE", "value": json.dumps(store, sort_keys=True, separators=(",", ":"))},
+            {"name": "SOLERA_STORE", "value": pods.store_document(version.spec.store, settings)},
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 the pod's own scratch space
         ],
         "resources": resources,
-        "securityContext": pods.CONTAINER_SECURITY,
+        "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
@@ -131,13 +134,11 @@ def _server(
     resources: dict[str, Any],
     mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    status = version.status
-    digest = status.artifact.digest if status is not None and status.artifact is not None else ""
     arguments = {
         "--model": MODEL_DIRECTORY,
         "--name": model.metadata.name,
         "--version": version.metadata.name,
-        "--digest": digest,
+        "--digest": _artifact(version).digest,
         "--port": str(pods.MODEL_PORT),
         "--management-port": str(pods.MANAGEMENT_PORT),
     }
@@ -161,7 +162,7 @@ def _server(
             {"name": "management", "containerPort": pods.MANAGEMENT_PORT, "protocol": "TCP"},
         ],
         "resources": resources,
-        "securityContext": pods.CONTAINER_SECURITY,
+        "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
         # Loading may take five minutes (a server that cannot load exits and says why, so this only bounds
@@ -188,7 +189,7 @@ def _spread(key: str, selector: dict[str, str]) -> dict[str, Any]:
         "maxSkew": 1,
         "topologyKey": key,
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": selector},
+        "labelSelector": {"matchLabels": dict(selector)},
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from solera_operator.resources import names
 
 if TYPE_CHECKING:
-    from solera_operator.api import TrainedModel
+    from solera_operator.api.trainedmodel import TrainedModel
     from solera_operator.settings import ArtifactStore, Runtime
 
 
