@@ -1,4 +1,4 @@
-"""Compiles what is missing: one binary after another, so that an interrupted build goes on where it stopped."""
+"""Compiles what is missing: one binary after another, so that an interrupted build can go on."""
 
 import fcntl
 import os
@@ -75,7 +75,7 @@ def _taken(lock: IO[str]) -> bool:
 
 def _compile(go: Path, part: parts.Part, binary: Path, position: str) -> None:
     unfinished = binary.with_name(f".{part.name}.unfinished")
-    command = [
+    command: list[str | Path] = [
         go, "build", "-mod=readonly", "-trimpath", "-ldflags", parts.linker_flags(part, versions.load()),
         "-o", unfinished, part.package,
     ]  # fmt: skip

@@ -9,7 +9,10 @@ from solera_cluster.command import Command
 
 def _add_build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join(parts.GROUPS)} or a single binary; all by default"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"{', '.join(parts.GROUPS)} or a single binary; all by default",
     )
     parser.add_argument(
         "--prune", action="store_true", help="afterwards remove binaries of other versions that nobody runs"

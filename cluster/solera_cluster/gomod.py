@@ -17,7 +17,7 @@ _REQUIRED = re.compile(r"^\s*(?:require\s+)?([\w.-]+\.[\w-]+/\S+)\s+(v\S+)\s*$",
 
 
 def modules(wanted: versions.Versions) -> dict[str, str]:
-    """Required modules and their versions."""
+    """Give the required modules and their versions."""
     return {
         "github.com/containerd/containerd/v2": f"v{wanted.containerd}",
         "github.com/coredns/coredns": f"v{wanted.coredns}",
@@ -56,7 +56,7 @@ def _block(word: str, lines: Iterable[str]) -> list[str]:
 
 
 def direct_requirements(go_mod: str) -> dict[str, str]:
-    """Required modules of a go.mod that are not marked `// indirect`."""
+    """Find the required modules of a go.mod that are not marked `// indirect`."""
     blocks = re.findall(r"^require \((.*?)^\)", go_mod, re.MULTILINE | re.DOTALL)
     lines = "\n".join([*blocks, *re.findall(r"^require\s+[^(\n]+$", go_mod, re.MULTILINE)])
     return dict(_REQUIRED.findall(lines))

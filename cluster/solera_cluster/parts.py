@@ -32,7 +32,12 @@ PARTS = (
     Part("kube-controller-manager", "control-plane", "k8s.io/kubernetes/cmd/kube-controller-manager", 60),
     Part("kube-scheduler", "node", "k8s.io/kubernetes/cmd/kube-scheduler", 15),
     Part("containerd", "node", "github.com/containerd/containerd/v2/cmd/containerd", 40),
-    Part("containerd-shim-runc-v2", "node", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", 5),
+    Part(
+        "containerd-shim-runc-v2",
+        "node",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        5,
+    ),
     Part("ctr", "node", "github.com/containerd/containerd/v2/cmd/ctr", 5),
     Part("kubelet", "node", "k8s.io/kubernetes/cmd/kubelet", 40),
     Part("kube-proxy", "node", "k8s.io/kubernetes/cmd/kube-proxy", 15),
@@ -60,25 +65,27 @@ def _variables(part: Part, wanted: versions.Versions) -> dict[str, str]:
     if part.package.startswith("k8s.io/kubernetes/"):
         major, minor, _ = wanted.kubernetes.split(".")
         values = {
-            "gitVersion": f"v{wanted.kubernetes}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"
+            "gitVersion": f"v{wanted.kubernetes}",
+            "gitMajor": major,
+            "gitMinor": minor,
+            "gitTreeState": "clean",
         }
-        return {f"{package}.{name}": value for package in _KUBERNETES_VERSION for name, value in values.items()}
+        return {
+            f"{package}.{name}": value for package in _KUBERNETES_VERSION for name, value in values.items()
+        }
     if part.package.startswith("github.com/containerd/"):
         return {"github.com/containerd/containerd/v2/version.Version": f"v{wanted.containerd}"}
-    match part.name:
-        case "metrics-server":
-            return {"k8s.io/client-go/pkg/version.gitVersion": f"v{wanted.metrics_server}"}
-        case "versitygw":
-            return {"main.Version": f"v{wanted.versitygw}"}
-        case "envoy-gateway":
-            return {"github.com/envoyproxy/gateway/internal/cmd/version.envoyGatewayVersion": f"v{wanted.envoy_gateway}"}
-        case "helm":
-            return {"helm.sh/helm/v3/internal/version.version": f"v{wanted.helm}"}
-        case _:  # etcd and CoreDNS carry their version in their source
-            return {}
+    gateway = "github.com/envoyproxy/gateway/internal/cmd/version.envoyGatewayVersion"
+    others = {
+        "metrics-server": {"k8s.io/client-go/pkg/version.gitVersion": f"v{wanted.metrics_server}"},
+        "versitygw": {"main.Version": f"v{wanted.versitygw}"},
+        "envoy-gateway": {gateway: f"v{wanted.envoy_gateway}"},
+        "helm": {"helm.sh/helm/v3/internal/version.version": f"v{wanted.helm}"},
+    }
+    return others.get(part.name, {})  # etcd and CoreDNS carry their version in their source
 
 
 def linker_flags(part: Part, wanted: versions.Versions) -> str:
-    """The value of `go build -ldflags` for a part: no debug tables, and its version."""
+    """Give the value of `go build -ldflags` for a part: no debug tables, and its version."""
     variables = _variables(part, wanted)
     return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in sorted(variables.items()))])

