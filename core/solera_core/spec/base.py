@@ -15,8 +15,8 @@ class SpecModel(BaseModel):
     """A frozen value with camelCase names outside and snake_case names inside; unknown fields are refused.
 
     Python code builds it by field names, `parse` (see `parsing.py`) reads it by its camelCase names only.
-    Defaults other than None are the API server's defaults too: give one only if it can stay for ever. What the
-    operator may decide anew in a later release has the default None and a method that says what it means.
+    Defaults other than None are the API server's defaults too: give one only if it can stay for ever. What
+    the operator may decide anew in a later release has the default None and a method that says what it means.
     """
 
     model_config = ConfigDict(
@@ -50,8 +50,8 @@ class SpecModel(BaseModel):
     def canonical(self) -> bytes:
         """Return bytes that are equal for equal meanings: sorted keys, defaults left out, UTF-8.
 
-        A default that is written out and one that is not give the same bytes, and a field that a later release
-        adds changes nothing until somebody uses it. Hashes of specs are made of this.
+        A default that is written out and one that is not give the same bytes, and a field that a later
+        release adds changes nothing until somebody uses it. Hashes of specs are made of this.
         """
         value = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -117,8 +117,8 @@ class Search(SpecModel):
             at="space",
         ),
         Rule(
-            message=f"the grid has {{}} combinations, at most {GRID_MAX} are tried: write fewer values, or method: "
-            "Random with iterations",
+            message=f"the grid has {{}} combinations, at most {GRID_MAX} are tried: write fewer values, "
+            "or method: Random with iterations",
             check=lambda self: self.method is not SearchMethod.GRID or _combinations(self) <= GRID_MAX,
             at="space",
             shown=lambda self: str(_combinations(self)),
@@ -158,12 +158,13 @@ class Candidate(SpecModel):
         Rules(
             matches(
                 _CLASS_PATH,
-                "write the full name of a scikit-learn estimator such as sklearn.ensemble.RandomForestClassifier",
+                "write the full name of a scikit-learn estimator such as "
+                "sklearn.ensemble.RandomForestClassifier",
             )
         ),
     ]
     """Full name of a scikit-learn estimator of the model's task, from the runtime's catalogue."""
-    params: Params = {}
+    params: Params = Field(default={})
     """Parameters of the estimator, the rest have scikit-learn's defaults. A quoted decimal such as "0.5" is a
     real number, a bare integer an integer: the API server turns 1.0 into 1. Null is Python's None. A
     random_state that is absent is the training's seed."""
@@ -180,12 +181,13 @@ class Step(SpecModel):
         Rules(
             matches(
                 _CLASS_PATH,
-                "write the full name of a scikit-learn transformer such as sklearn.preprocessing.StandardScaler",
+                "write the full name of a scikit-learn transformer such as "
+                "sklearn.preprocessing.StandardScaler",
             )
         ),
     ]
     """Full name of a scikit-learn transformer, from the runtime's catalogue."""
-    params: Params = {}
+    params: Params = Field(default={})
     """Parameters of the transformer, written as those of an estimator."""
 
 

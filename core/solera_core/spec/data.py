@@ -12,7 +12,7 @@ from solera_core.spec.rules import ListMap, Rule, Rules, cel_string
 from solera_core.spec.task import BUNDLED_SETS
 
 _S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^/].*"
-_HTTPS = r"https://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?/[^*]+"
+_HTTPS = r"https://[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?/[^* ]+"
 _PVC = r"pvc://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[^/].*"
 _BUNDLED = rf"sklearn://({'|'.join(BUNDLED_SETS)})"
 _FILE = r"[^?#]+\.(parquet|csv|csv\.gz)(\?.*)?"
@@ -48,7 +48,7 @@ URI_RULES = (
         shown=lambda uri: uri,
     ),
     _never(r"::", "chained URIs (::) are not read: name the file itself"),
-    _never(r"[\x00-\x20\x7f\\]", "leave out spaces, control characters and backslashes"),
+    _never(r"[\x00-\x1f\x7f\\]", "leave out control characters and backslashes"),
     _never(
         r"^[a-z0-9]+://[^/]*@",
         "leave user and password out of the URI: put them into the Secret in secretName",
@@ -59,7 +59,7 @@ URI_RULES = (
         "leave signatures and tokens out of the URI: put credentials into the Secret in secretName",
     ),
     _uri_rule("s3", _S3, "write s3://<bucket>/<key>, with * for any part of a name"),
-    _uri_rule("https", _HTTPS, "write https://<host>/<path> of one file, without *"),
+    _uri_rule("https", _HTTPS, "write https://<host>/<path> of one file, without * and spaces"),
     _uri_rule("pvc", _PVC, "write pvc://<claim>/<path>, the path from the root of the volume"),
     _uri_rule("sklearn", _BUNDLED, f"write sklearn:// and one of {', '.join(BUNDLED_SETS)}"),
     Rule(
@@ -108,8 +108,8 @@ class Split(SpecModel):
 
     rules = (
         Rule(
-            message="method {} needs column: the column whose equal values stay together (Group) or that orders "
-            "the rows (Time)",
+            message="method {} needs column: the column whose equal values stay together (Group) or that "
+            "orders the rows (Time)",
             cel="!has(self.method) || !(self.method in ['Group', 'Time']) || has(self.column)",
             check=lambda self: (
                 self.method not in {SplitMethod.GROUP, SplitMethod.TIME} or self.column is not None
@@ -121,9 +121,9 @@ class Split(SpecModel):
     )
 
     method: SplitMethod | None = None
-    """Random and Stratified hash the row (or `column`); Stratified also fails when a class lacks train or test
-    rows. Group hashes `column`, so rows with equal values stay together. Time holds out the latest rows by
-    `column`. When absent: Stratified for Classification, Random for Regression."""
+    """Random and Stratified hash the row (or `column`); Stratified also fails when a class lacks train or
+    test rows. Group hashes `column`, so rows with equal values stay together. Time holds out the latest rows
+    by `column`. When absent: Stratified for Classification, Random for Regression."""
     test_percent: Annotated[int, Strict(), Field(ge=5, le=50)] = 20
     """Share of the rows that are held out, in percent."""
     seed: Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)] = 0
@@ -174,9 +174,9 @@ class Data(SpecModel):
     )
 
     uri: Annotated[str, Field(min_length=1, max_length=1024), Rules(*URI_RULES)]
-    """Parquet or CSV files: s3://bucket/key (with * for any part of a name), https://host/path (the operator's
-    settings list the hosts), pvc://claim/path (a claim in this namespace); or sklearn://set for one of the
-    sets inside scikit-learn. The format follows from the ending: .parquet, .csv, .csv.gz."""
+    """Parquet or CSV files: s3://bucket/key (with * for any part of a name), https://host/path (the
+    operator's settings list the hosts), pvc://claim/path (a claim in this namespace); or sklearn://set for
+    one of the sets inside scikit-learn. The format follows from the ending: .parquet, .csv, .csv.gz."""
     secret_name: ObjectName | None = None
     """Secret of this namespace with credentials, mounted as files in the Job; Solera never reads it. Keys for
     s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and optionally AWS_SESSION_TOKEN, AWS_REGION,
@@ -184,9 +184,9 @@ class Data(SpecModel):
     target: ColumnName
     """The column that the model predicts."""
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=512), ListMap("name")] | None = None
-    """The features and their types: exactly these are used, and a missing one fails the training. When absent,
-    all columns but the target and the split column are features; their types are inferred at the first
-    training and recorded with the version."""
+    """The features and their types: exactly these are used, and a missing one fails the training. When
+    absent, all columns but the target and the split column are features; their types are inferred at the
+    first training and recorded with the version."""
     split: Split = Split()
     """Which rows are held out for the evaluation."""
     checks: Checks | None = None

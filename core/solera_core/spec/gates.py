@@ -42,8 +42,8 @@ class Gate(SpecModel):
         ),
         Rule(
             message="min may not be larger than max",
-            cel=f"!has(self.min) || !has(self.max) || !self.min.{_DECIMAL_CEL} || !self.max.{_DECIMAL_CEL} || "
-            "double(self.min) <= double(self.max)",
+            cel=f"!has(self.min) || !has(self.max) || !self.min.{_DECIMAL_CEL} || "
+            f"!self.max.{_DECIMAL_CEL} || double(self.min) <= double(self.max)",
             check=_ordered,
             at="min",
         ),
@@ -65,8 +65,8 @@ class Gate(SpecModel):
     max: DecimalString | None = None
     """Largest value that passes: a decimal in quotes."""
     judge: Judge = Judge.LOWER_BOUND
-    """LowerBound wants the whole 95% interval inside the bounds (its lower end for min, its upper end for max),
-    so that a small test set cannot pass by luck. Estimate looks at the value alone."""
+    """LowerBound wants the whole 95% interval inside the bounds (its lower end for min, its upper end for
+    max), so that a small test set cannot pass by luck. Estimate looks at the value alone."""
 
     def bounds(self) -> tuple[Decimal | None, Decimal | None]:
         """Return min and max as numbers."""

@@ -20,10 +20,12 @@ def _metric_rules(task: Task) -> tuple[Rule, ...]:
     return (
         Rule(
             message=f"write metrics of {task} ({listed}), not {{}}",
-            cel=f"self.task != '{task}' || !has(self.gates) || self.gates.all(gate, gate.metric in {allowed})",
+            cel=f"self.task != '{task}' || !has(self.gates) || "
+            f"self.gates.all(gate, gate.metric in {allowed})",
             check=lambda spec: spec.task is not task or not _foreign_gates(spec),
             at="gates",
-            shown_cel=f"self.gates.filter(gate, !(gate.metric in {allowed})).map(gate, gate.metric).join(', ')",
+            shown_cel=f"self.gates.filter(gate, !(gate.metric in {allowed}))"
+            ".map(gate, gate.metric).join(', ')",
             shown=lambda spec: ", ".join(_foreign_gates(spec)),
         ),
         Rule(
@@ -60,8 +62,8 @@ class LearningSpec(SpecModel):
         _bundled_rule(Task.CLASSIFICATION),
         _bundled_rule(Task.REGRESSION),
         Rule(
-            message="method Stratified keeps the shares of classes, and Regression has none: write Random, Group or "
-            "Time",
+            message="method Stratified keeps the shares of classes, and Regression has none: write Random, "
+            "Group or Time",
             cel="self.task != 'Regression' || !has(self.training.data.split) || "
             "!has(self.training.data.split.method) || self.training.data.split.method != 'Stratified'",
             check=lambda spec: (
@@ -78,5 +80,6 @@ class LearningSpec(SpecModel):
     training: Training
     """How the model is trained. Any change makes a new version."""
     gates: Gates | None = None
-    """What a version must reach on the held-out rows before it serves. All must pass. Without a gate nothing is
-    promoted, and the status says so. A change judges the newest version again without training it again."""
+    """What a version must reach on the held-out rows before it serves. All must pass. Without a gate nothing
+    is promoted, and the status says so. A change judges the newest version again without training it
+    again."""

@@ -49,7 +49,7 @@ ColumnName = Annotated[
 def model_name_problem(name: str) -> str | None:
     """Return what is wrong with the name of a TrainedModel, or None."""
     if len(name) > MODEL_NAME_MAX:
-        return f"the name may have at most {MODEL_NAME_MAX} characters (children get longer names), not {len(name)}"
+        return f"write at most {MODEL_NAME_MAX} characters (children get longer names), not {len(name)}"
     if re.fullmatch(MODEL_NAME, name) is None:
         return f"write lower-case letters, digits and '-', beginning with a letter, not '{name}'"
     if re.search(r"-v[0-9]+$", name):

@@ -1,12 +1,12 @@
 """Reading specs from outside: a value, or a list of problems with field paths, never a crash.
 
-What the API server has stored may be older than the rules of today, and a laptop has no API server at all, so
-everything that is read goes through `parse`. Its problems have the paths and, where a rule is broken, the words
-that the API server would give.
+What the API server has stored may be older than the rules of today, and a laptop has no API server at all,
+so everything that is read goes through `parse`. Its problems have the paths and, where a rule is broken, the
+words that the API server would give.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -112,34 +112,34 @@ def join(at: str, *parts: str | int) -> str:
     return path
 
 
+_MESSAGES: dict[str, Callable[[Any, dict[str, Any]], str]] = {
+    "missing": lambda _, __: "Required value",
+    "enum": lambda value, told: f"Unsupported value: {value!r}: supported values: {told['expected']}",
+    "literal_error": lambda value, told: (
+        f"Unsupported value: {value!r}: supported values: {told['expected']}"
+    ),
+    "too_long": lambda _, told: f"Too many: may have at most {told['max_length']} items",
+    "too_short": lambda _, told: f"Too few: should have at least {told['min_length']} items",
+    "string_too_long": lambda _, told: f"Too long: may not be more than {told['max_length']} characters",
+    "string_too_short": lambda _, told: f"Too short: should have at least {told['min_length']} characters",
+    "greater_than_equal": lambda value, told: (
+        f"should be greater than or equal to {told['ge']}, not {value!r}"
+    ),
+    "less_than_equal": lambda value, told: f"should be less than or equal to {told['le']}, not {value!r}",
+    "string_type": lambda value, _: f"must be of type string, in quotes, not {value!r}",
+    "int_type": lambda value, _: f"must be of type integer, not {value!r}",
+    "model_type": lambda value, _: f"must be of type object, not {value!r}",
+    "dict_type": lambda value, _: f"must be of type object, not {value!r}",
+    "tuple_type": lambda value, _: f"must be of type array, not {value!r}",
+}
+
+
 def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     """Say in the API server's terms what pydantic found."""
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "missing":
-            return "Required value"
-        case "extra_forbidden":
-            return f"unknown field{_nearest(model, detail['loc'])}"
-        case "enum" | "literal_error":
-            return f"Unsupported value: {detail['input']!r}: supported values: {context['expected']}"
-        case "too_long" | "string_too_long":
-            return f"Too long: may have at most {context['max_length']}"
-        case "too_short" | "string_too_short":
-            return f"Too short: should have at least {context['min_length']}"
-        case "greater_than_equal":
-            return f"should be greater than or equal to {context['ge']}, not {detail['input']!r}"
-        case "less_than_equal":
-            return f"should be less than or equal to {context['le']}, not {detail['input']!r}"
-        case "string_type":
-            return f"must be of type string, in quotes, not {detail['input']!r}"
-        case "int_type" | "int_from_float":
-            return f"must be of type integer, not {detail['input']!r}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"must be of type object, not {type(detail['input']).__name__}"
-        case "tuple_type":
-            return f"must be of type array, not {type(detail['input']).__name__}"
-        case _:
-            return detail["msg"]
+    if detail["type"] == "extra_forbidden":
+        return f"unknown field{_nearest(model, detail['loc'])}"
+    message = _MESSAGES.get(detail["type"])
+    return message(detail["input"], detail.get("ctx", {})) if message else detail["msg"]
 
 
 def _nearest(model: type[BaseModel], loc: tuple[str | int, ...]) -> str:

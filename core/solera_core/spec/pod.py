@@ -33,7 +33,8 @@ Quantities = Annotated[
     Rules(
         _keys_match(
             _RESOURCE,
-            "write cpu, memory, ephemeral-storage or an extended resource with its domain such as nvidia.com/gpu",
+            "write cpu, memory, ephemeral-storage or an extended resource with its domain such as "
+            "nvidia.com/gpu",
         )
     ),
 ]
@@ -66,8 +67,10 @@ class Resources(SpecModel):
 
     rules = (
         Rule(
-            message="a request may not exceed the limit of the same resource: raise the limit or lower the request",
-            cel="!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
+            message="a request may not exceed the limit of the same resource: raise the limit or lower the "
+            "request",
+            cel="!has(self.requests) || !has(self.limits) || "
+            "self.requests.all(name, !(name in self.limits) || "
             "!isQuantity(string(self.requests[name])) || !isQuantity(string(self.limits[name])) || "
             "quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
             check=_within_limits,

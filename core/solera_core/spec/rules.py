@@ -28,8 +28,8 @@ class Rule:
 
     `message` may hold one `{}`: the offending value, given by `shown_cel` and `shown`.
     `at` is the field that the message is about, relative to the value ("" for the value itself).
-    A rule without `cel` is checked by Solera only (CEL cannot see what it needs); a rule without `check` by the
-    API server only (it compares with the stored object).
+    A rule without `cel` is checked by Solera only (CEL cannot see what it needs); a rule without `check` by
+    the API server only (it compares with the stored object).
     """
 
     message: str

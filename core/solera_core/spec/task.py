@@ -52,7 +52,8 @@ LOWER_IS_BETTER = frozenset(
         "max_error",
     }
 )
-AT_MOST_ONE = tuple(name for name in CLASSIFICATION_METRICS if name != "log_loss") + (
+AT_MOST_ONE = (
+    *(name for name in CLASSIFICATION_METRICS if name != "log_loss"),
     "r2",
     "explained_variance",
 )

@@ -60,7 +60,8 @@ class Training(SpecModel):
             shown=lambda self: ", ".join(_undeclared(self)),
         ),
         Rule(
-            message="preprocessing names {}, which is not a feature but the target or the split column: leave it out",
+            message="preprocessing names {}, which is not a feature but the target or the split column: "
+            "leave it out",
             check=lambda self: not _not_features(self),
             at="preprocessing",
             shown=lambda self: ", ".join(_not_features(self)),

@@ -101,7 +101,7 @@ class ChosenCandidate(SpecModel):
     """Name of the candidate."""
     estimator: Annotated[str, Field(min_length=1, max_length=128)]
     """Full name of the estimator."""
-    params: Params = {}
+    params: Params = Field(default={})
     """Its parameters, those that the search chose among them."""
     cv_metric: Annotated[str, Field(min_length=1, max_length=64)]
     """The metric that decided."""

@@ -13,10 +13,10 @@ Kind = TypeVar("Kind", TrainedModel, ModelVersion)
 def read(kind: type[Kind], stored: Mapping[str, Any]) -> Kind | Invalid:
     """Read an object as the API server returned it.
 
-    In the spec, a field that this operator does not know is a problem: the user asked for something that would
-    not happen. In the status it is dropped: a newer operator wrote it, and this one writes its own. Anything
-    else that does not fit is a problem with its path, in the status as well (a champion that cannot be read
-    must not pass for no champion).
+    In the spec, a field that this operator does not know is a problem: the user asked for something that
+    would not happen. In the status it is dropped: a newer operator wrote it, and this one writes its own.
+    Anything else that does not fit is a problem with its path, in the status as well (a champion that cannot
+    be read must not pass for no champion).
     """
     parsed = parse(kind, stored)
     if isinstance(parsed, Invalid) and isinstance(stored.get("status"), dict):

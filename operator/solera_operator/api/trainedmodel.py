@@ -76,7 +76,8 @@ class Serving(SpecModel):
 
     rules = (
         Rule(
-            message="autoscaling needs replicas.max larger than replicas.min: raise max or leave autoscaling out",
+            message="autoscaling needs replicas.max larger than replicas.min: raise max or leave "
+            "autoscaling out",
             cel="!has(self.autoscaling) || (has(self.replicas) && has(self.replicas.max) && "
             "self.replicas.max > self.replicas.min)",
             check=lambda self: self.autoscaling is None or self.max_replicas() > self.replicas.min,
@@ -85,7 +86,8 @@ class Serving(SpecModel):
     )
 
     pin: Pin | None = None
-    """Holds one version, for a rollback or a freeze. Trainings and gates go on; nothing is promoted meanwhile."""
+    """Holds one version, for a rollback or a freeze. Trainings and gates go on; nothing is promoted
+    meanwhile."""
     replicas: Replicas = Replicas()
     """How many server pods there may be."""
     autoscaling: Autoscaling | None = None
@@ -139,7 +141,8 @@ class Champion(SpecModel):
     digest: Digest
     """Digest of its artifact."""
     revision: Annotated[int, Strict(), Field(ge=1, le=2**53)]
-    """Grows by one whenever the champion changes; a verdict counts only for the revision it was made against."""
+    """Grows by one whenever the champion changes; a verdict counts only for the revision that it was made
+    against."""
     since: Timestamp
     """When it became champion."""
     reason: Reason
@@ -262,7 +265,8 @@ class TrainedModel(SpecModel):
     plural: ClassVar[str] = "trainedmodels"
     rules = (
         Rule(
-            message=f"metadata.name may have at most {MODEL_NAME_MAX} characters, since children get longer names",
+            message=f"metadata.name may have at most {MODEL_NAME_MAX} characters, since children get longer "
+            "names",
             cel=f"self.metadata.name.size() <= {MODEL_NAME_MAX}",
             check=lambda self: len(self.metadata.name) <= MODEL_NAME_MAX,
             at="metadata.name",
