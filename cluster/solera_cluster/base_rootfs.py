@@ -6,8 +6,6 @@ that a Python program needs are then unpacked. Nothing is configured: no package
 gets into the image, and no maintainer script runs.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import os
 import shutil
@@ -15,7 +13,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SUITE = "bookworm"
+from solera_cluster import packages
+from solera_cluster.errors import ClusterError
 
 # What the interpreter, its standard library and the wheels' shared objects link against.
 PACKAGES = (
@@ -78,32 +77,27 @@ DROPPED = (
     "usr/share/zoneinfo/right",
 )
 
-PASSWD = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n"
+ACCOUNTS = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n"
 GROUP = "root:x:0:\nnonroot:x:65532:\n"
 
 
-class BaseImageError(RuntimeError):
-    """The base image cannot be put together on this machine; the message says what is missing."""
+def build(root: Path, suite: str, cache: Path) -> None:
+    """
+    Fill the empty folder `root` from Debian's `suite`; downloaded packages are kept below `cache`.
 
-
-def build(root: Path, cache: Path) -> None:
-    """Fill the empty folder `root`; downloaded packages are kept below `cache`. Needs root and debootstrap."""
-    archives = _download(cache)
+    Needs the superuser. Raises ClusterError when debootstrap cannot be had or fails; SOLERA_BASE_IMAGE names
+    an image to use instead.
+    """
+    archives = _download(suite, cache)
     _unpack(archives, root)
     _trim(root)
     _configure(root)
 
 
-def _download(cache: Path) -> Path:
+def _download(suite: str, cache: Path) -> Path:
     """Return the folder of the verified .deb files."""
-    for tool, package in (("debootstrap", "debootstrap"), ("dpkg-deb", "dpkg")):
-        if shutil.which(tool) is None:
-            message = (
-                f"{tool} is not installed: `apt-get install {package}`, "
-                "or set SOLERA_BASE_IMAGE to a Python 3.11 image that can be pulled"
-            )
-            raise BaseImageError(message)
-    target = cache / f"debootstrap-{SUITE}"
+    packages.ensure({"debootstrap": "debootstrap"})
+    target = cache / f"debootstrap-{suite}"
     archives = target / "var/cache/apt/archives"
     complete = target / "complete"
     if complete.exists():
@@ -118,7 +112,7 @@ def _download(cache: Path) -> Path:
                 "--variant=minbase",
                 "--download-only",
                 "--include=python3,ca-certificates",
-                SUITE,
+                suite,
                 str(target),
             ],
             stdout=output,
@@ -127,7 +121,9 @@ def _download(cache: Path) -> Path:
         )
     if finished.returncode:
         last = "\n".join(log.read_text().splitlines()[-8:])
-        raise BaseImageError(f"debootstrap failed ({finished.returncode}), its whole output is in {log}:\n{last}")
+        raise ClusterError(
+            f"debootstrap failed ({finished.returncode}), its whole output is in {log}:\n{last}"
+        )
     complete.touch()
     return archives
 
@@ -139,7 +135,7 @@ def _unpack(archives: Path, root: Path) -> None:
     for package in PACKAGES:
         found = sorted(archives.glob(f"{package}_*.deb"))
         if len(found) != 1:
-            raise BaseImageError(f"{archives}: expected one file {package}_*.deb, found {len(found)}")
+            raise ClusterError(f"{archives}: expected one file {package}_*.deb, found {len(found)}")
         patterns = ONLY.get(package)
         if patterns is None:
             _extract(found[0], root)
@@ -161,7 +157,7 @@ def _extract(deb: Path, root: Path) -> None:
             check=True,
         )
     if packed.returncode:
-        raise BaseImageError(f"{deb}: dpkg-deb cannot read it ({packed.returncode}); remove it and build again")
+        raise ClusterError(f"{deb}: dpkg-deb cannot read it ({packed.returncode}); remove it and build again")
 
 
 def _copy_matching(source: Path, root: Path, patterns: tuple[str, ...]) -> None:
@@ -173,7 +169,9 @@ def _copy_matching(source: Path, root: Path, patterns: tuple[str, ...]) -> None:
 
 
 def _trim(root: Path) -> None:
-    certificates = b"".join(path.read_bytes() for path in sorted(root.glob("usr/share/ca-certificates/*/*.crt")))
+    certificates = b"".join(
+        path.read_bytes() for path in sorted(root.glob("usr/share/ca-certificates/*/*.crt"))
+    )
     bundle = root / "etc/ssl/certs/ca-certificates.crt"
     bundle.parent.mkdir(parents=True, exist_ok=True)
     bundle.write_bytes(certificates)
@@ -201,7 +199,7 @@ def _remove(path: Path) -> None:
 
 def _configure(root: Path) -> None:
     (root / "etc").mkdir(exist_ok=True)
-    (root / "etc/passwd").write_text(PASSWD)
+    (root / "etc/passwd").write_text(ACCOUNTS)
     (root / "etc/group").write_text(GROUP)
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     tmp = root / "tmp"

@@ -6,13 +6,15 @@ Only wheels with the pinned hashes are taken, for the image's Python version. Wh
 at run time is removed.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from solera_cluster import packages
+from solera_cluster.errors import ClusterError
 
 PYTHON_VERSION = "3.11"  # of both base images
 
@@ -39,11 +41,28 @@ DROPPED = (
     "numpy/_core/include",
     "numpy/_core/lib",
     "numpy/random/lib",
+    # The synchronous Kubernetes client's types and calls, which load on first use; kubernetes.aio is used
+    "kubernetes/client/models/[!_]*.py",
+    "kubernetes/client/api/[!_]*.py",
     "kubernetes/docs",
 )
 
 # Anywhere below the target folder: sources that only a compiler or a type checker reads.
-DROPPED_SUFFIXES = (".pyi", ".pyx", ".pxd", ".pxi", ".pyc", ".h", ".hpp", ".c", ".cpp", ".tp", ".tpl", ".in", ".build")
+DROPPED_SUFFIXES = (
+    ".pyi",
+    ".pyx",
+    ".pxd",
+    ".pxi",
+    ".pyc",
+    ".h",
+    ".hpp",
+    ".c",
+    ".cpp",
+    ".tp",
+    ".tpl",
+    ".in",
+    ".build",
+)
 
 # Their `tests` folders go; other packages may have a module of that name that they import.
 TESTS_DROPPED_FROM = ("joblib", "numpy", "pandas", "pyarrow", "scipy", "sklearn", "skops", "fsspec", "wrapt")
@@ -52,10 +71,6 @@ TESTS_KEPT = ("numpy/testing", "sklearn/utils/_testing.py")
 
 # Of botocore's 400 service descriptions, the store's and the two by which credentials are got.
 BOTOCORE_SERVICES = ("s3", "sts", "sso", "sso-oidc")
-
-
-class DependencyError(RuntimeError):
-    """The packages cannot be installed; the message carries the installer's own words."""
 
 
 def ensure_uv(version: str, tools: Path) -> Path:
@@ -70,7 +85,7 @@ def ensure_uv(version: str, tools: Path) -> Path:
 
 
 def install(uv: Path, requirements: Path, target: Path, cache: Path) -> None:
-    """Install exactly `requirements` (with hashes) into the empty folder `target`, then trim it."""
+    """Install exactly `requirements` (with hashes) into the empty folder `target`."""
     command = [
         str(uv),
         "pip",
@@ -90,37 +105,33 @@ def install(uv: Path, requirements: Path, target: Path, cache: Path) -> None:
         str(requirements),
     ]
     _run(command, {"UV_CACHE_DIR": str(cache), "UV_NO_PROGRESS": "1"})
-    trim(target)
-    strip_libraries(target)
 
 
 def trim(target: Path) -> None:
     """Remove from `target` what the programs never load."""
     for pattern in DROPPED:
-        for path in sorted(target.glob(pattern)):
-            _remove(path)
+        _remove(target.glob(pattern))
     for package in TESTS_DROPPED_FROM:
-        for path in sorted((target / package).rglob("test*")):
-            kept = path.relative_to(target).as_posix().startswith(TESTS_KEPT)
-            if path.name in {"test", "tests"} and path.is_dir() and not kept:
-                _remove(path)
-    data = target / "botocore" / "data"
-    if data.is_dir():
-        for path in sorted(data.iterdir()):
-            if path.is_dir() and path.name not in BOTOCORE_SERVICES:
-                _remove(path)
-    for path in sorted(target.rglob("*")):
-        if path.suffix in DROPPED_SUFFIXES and path.is_file():
-            path.unlink()
-    for path in sorted(target.rglob("__pycache__")):
-        _remove(path)
+        folders = (path for path in (target / package).rglob("test*") if path.name in {"test", "tests"})
+        _remove(path for path in folders if not path.relative_to(target).as_posix().startswith(TESTS_KEPT))
+    services = target.glob("botocore/data/*/")
+    _remove(path for path in services if path.name not in BOTOCORE_SERVICES)
+    _remove(path for path in target.rglob("*.*") if path.suffix in DROPPED_SUFFIXES and path.is_file())
+    _remove(target.rglob("__pycache__"))
 
 
 def strip_libraries(target: Path) -> None:
-    """Remove symbols that the loader does not need: a quarter of Arrow's library, nine tenths of uvloop's."""
-    if shutil.which("strip") is None:
-        raise DependencyError("strip is not installed: `apt-get install binutils`")
-    libraries = [path for path in sorted(target.rglob("*.so*")) if path.is_file() and not path.is_symlink()]
+    """
+    Remove symbols that the loader does not need: a quarter of Arrow's library, nine tenths of uvloop's.
+
+    Libraries in `*.libs` folders were moved there by patchelf, after which strip misplaces their segments.
+    """
+    packages.ensure({"binutils": "strip"})
+    libraries = [
+        path
+        for path in sorted(target.rglob("*.so*"))
+        if path.is_file() and not path.is_symlink() and not path.parent.name.endswith(".libs")
+    ]
     for path in libraries:
         path.chmod(path.stat().st_mode | 0o200)
     if libraries:
@@ -137,11 +148,12 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
     )
     if finished.returncode:
         last = "\n".join((finished.stderr + finished.stdout).splitlines()[-12:])
-        raise DependencyError(f"{Path(command[0]).name} failed ({finished.returncode}):\n{last}")
+        raise ClusterError(f"{Path(command[0]).name} failed ({finished.returncode}):\n{last}")
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _remove(paths: Iterable[Path]) -> None:
+    for path in sorted(paths):  # listed whole before the first goes
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,211 @@
+"""
+Builds images from Containerfiles: docker where its engine runs, otherwise buildah.
+
+buildah keeps its images below the cache directory, so that removing that directory removes them.
+"""
+
+import functools
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+from solera_cluster import packages, paths
+from solera_cluster.errors import ClusterError
+from solera_cluster.image_recipes import Recipe
+
+
+class Builder(Protocol):
+    """What the rest needs of a builder."""
+
+    name: str
+
+    def existing(self) -> set[str]:
+        """References of all images that are built."""
+        ...
+
+    def build(self, recipe: Recipe, context: Path) -> None:
+        """Build one image from the files in `context`; its parents exist."""
+        ...
+
+    def export(self, reference: str, archive: Path, present: Collection[str]) -> None:
+        """Write an archive for `ctr images import`; blobs whose digest is in `present` may be left out."""
+        ...
+
+    def size(self, reference: str) -> int:
+        """Bytes of all layers, uncompressed."""
+        ...
+
+    def remove(self, references: Collection[str]) -> None:
+        """Remove images."""
+        ...
+
+
+def _run(command: list[str], *, what: str, environment: dict[str, str] | None = None) -> str:
+    finished = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
+    )
+    if finished.returncode:
+        last = "\n".join((finished.stdout + finished.stderr).strip().splitlines()[-15:])
+        raise ClusterError(f"{what} failed ({command[0]} exited with {finished.returncode}):\n{last}")
+    return finished.stdout
+
+
+def _build_arguments(recipe: Recipe) -> list[str]:
+    return [word for name, value in recipe.arguments.items() for word in ("--build-arg", f"{name}={value}")]
+
+
+class Buildah:
+    """Images by buildah, without any daemon and without a network."""
+
+    name = "buildah"
+
+    def __init__(self) -> None:
+        self._folder = paths.cache_dir() / "images"
+        self._command = [
+            "buildah",
+            *("--root", str(self._folder / "storage"), "--runroot", "/run/solera-buildah"),
+            *("--storage-driver", "overlay"),
+        ]
+
+    def existing(self) -> set[str]:
+        """List the references in the storage; its index is read directly, which takes no lock."""
+        index = self._folder / "storage" / "overlay-images" / "images.json"
+        if not index.exists():
+            return set()
+        return {name for image in json.loads(index.read_text()) for name in image.get("names") or ()}
+
+    def build(self, recipe: Recipe, context: Path) -> None:
+        """One layer for each Containerfile, every time stamp 0: the same inputs give the same image ID."""
+        packages.ensure({"buildah": "buildah"})
+        command = [
+            *self._command,
+            *("bud", "--quiet", "--layers=false", "--timestamp", "0", "--format", "oci", "--pull-never"),
+            *("--isolation", "chroot", "--network", "host", *_build_arguments(recipe)),
+            *("--file", str(recipe.containerfile), "--tag", recipe.reference, str(context)),
+        ]
+        _run(command, what=f"building {recipe.reference}")
+
+    def export(self, reference: str, archive: Path, present: Collection[str]) -> None:
+        """
+        Write an OCI archive of uncompressed layers.
+
+        The layout that buildah pushes to is kept for each repository, so that layers which it already has are
+        not copied again.
+        """
+        repository = reference.rpartition(":")[0].rpartition("/")[2]
+        layout = self._folder / "layouts" / repository
+        layout.parent.mkdir(parents=True, exist_ok=True)
+        (layout / "index.json").unlink(missing_ok=True)
+        push = [
+            *self._command,
+            "push",
+            "--quiet",
+            "--disable-compression",
+            reference,
+            f"oci:{layout}:current",
+        ]
+        _run(push, what=f"exporting {reference}")
+        index = json.loads((layout / "index.json").read_text())
+        manifests = index["manifests"]
+        manifests[0]["annotations"] = {"io.containerd.image.name": reference}
+        blobs = _blobs(layout, manifests[0]["digest"])
+        for path in (layout / "blobs" / "sha256").iterdir():
+            if f"sha256:{path.name}" not in blobs:
+                path.unlink()
+        with tarfile.open(archive, "w") as tar:
+            _add_text(tar, "oci-layout", '{"imageLayoutVersion":"1.0.0"}')
+            _add_text(tar, "index.json", json.dumps(index))
+            for digest in sorted(blobs):
+                if digest not in present:
+                    name = "blobs/" + digest.replace(":", "/")
+                    tar.add(layout / name, name)
+
+    def size(self, reference: str) -> int:
+        """Sum the uncompressed layers' sizes, from the storage's own records."""
+        images = json.loads(_run([*self._command, "images", "--json"], what="listing images"))
+        for image in images:
+            if reference in (image.get("names") or ()):
+                return _bytes(image["size"])
+        raise ClusterError(f"{reference} is not built; run `images build`")
+
+    def remove(self, references: Collection[str]) -> None:
+        """Remove images that nothing is built upon; layers still used by others stay."""
+        for reference in references:
+            _run([*self._command, "rmi", "--force", reference], what=f"removing {reference}")
+
+
+class Docker:
+    """Images by a docker engine."""
+
+    name = "docker"
+
+    def existing(self) -> set[str]:
+        """References in the engine's store."""
+        listing = _run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"], what="listing images")
+        return set(listing.split())
+
+    def build(self, recipe: Recipe, context: Path) -> None:
+        """Build with BuildKit and a fixed time stamp."""
+        command = [
+            *("docker", "build", "--quiet", "--build-arg", "SOURCE_DATE_EPOCH=0", *_build_arguments(recipe)),
+            *("--file", str(recipe.containerfile), "--tag", recipe.reference, str(context)),
+        ]
+        _run(command, what=f"building {recipe.reference}", environment={"DOCKER_BUILDKIT": "1"})
+
+    def export(self, reference: str, archive: Path, present: Collection[str]) -> None:  # noqa: ARG002 docker saves whole images only
+        """Save the whole image."""
+        _run(["docker", "save", "--output", str(archive), reference], what=f"exporting {reference}")
+
+    def size(self, reference: str) -> int:
+        """Size as the engine states it."""
+        return int(
+            _run(["docker", "image", "inspect", "--format", "{{.Size}}", reference], what="inspecting")
+        )
+
+    def remove(self, references: Collection[str]) -> None:
+        """Remove images."""
+        for reference in references:
+            _run(["docker", "rmi", reference], what=f"removing {reference}")
+
+
+@functools.cache
+def docker_runs() -> bool:
+    """Whether a docker engine answers."""
+    if shutil.which("docker") is None:
+        return False
+    answer = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False, timeout=30
+    )
+    return answer.returncode == 0
+
+
+def choose() -> Builder:
+    """Give the builder of this machine; SOLERA_BUILDER=buildah or docker decides otherwise."""
+    named = os.environ.get("SOLERA_BUILDER", "")
+    if named not in {"", "buildah", "docker"}:
+        raise ClusterError(f"SOLERA_BUILDER is {named!r}; write buildah or docker, or leave it out")
+    return Docker() if named == "docker" or (not named and docker_runs()) else Buildah()
+
+
+def _blobs(layout: Path, manifest_digest: str) -> set[str]:
+    """Digests of everything that an image in an OCI layout consists of."""
+    manifest = json.loads((layout / "blobs" / manifest_digest.replace(":", "/")).read_text())
+    return {manifest_digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])}
+
+
+def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(text.encode())
+    tar.addfile(entry, io.BytesIO(text.encode()))
+
+
+def _bytes(text: str) -> int:
+    """Read buildah's sizes, such as `48.6 MB`."""
+    number, unit = text.split()
+    return round(float(number) * {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9}[unit.upper()])
