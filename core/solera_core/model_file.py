@@ -1,0 +1,69 @@
+"""Loading `model.skops`: only types of a fixed list, within bounds, and never a pickle.
+
+The list is data beside the catalogue (`catalogue/trusted_types.json`), made from what the catalogue's
+estimators consist of and reviewed by a person. What a file asks for is never taken as what it may have.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from solera_core.failures import ArtifactCorrupt
+
+MAX_MEMBERS = 200_000
+MAX_UNPACKED_BYTES = 8 * 1024**3
+MAX_SCHEMA_BYTES = 512 * 1024**2
+
+
+@cache
+def trusted_types() -> tuple[str, ...]:
+    """Return the types that a model may consist of, beside those that skops trusts by itself."""
+    source = resources.files("solera_core.catalogue") / "trusted_types.json"
+    return tuple(json.loads(source.read_text(encoding="utf-8"))["types"])
+
+
+def load_model(path: Path) -> Any:
+    """Return the fitted pipeline. Verify the artifact's digest first.
+
+    Imports skops and scikit-learn. Raises ArtifactCorrupt: not a skops file, too large when unpacked, or with
+    a type that is not on the list.
+    """
+    _check_archive(path)
+    from skops import io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return io.load(path, trusted=list(trusted_types()))
+    except UntrustedTypesFoundException as error:
+        raise ArtifactCorrupt(f"{path.name} holds types that a model may not consist of: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The file is foreign until it has been built: whatever building raises says that it is not a model.
+        raise ArtifactCorrupt(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives that would unpack beyond bounds or have compressed or odd members."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ArtifactCorrupt(f"{path.name} is not a skops file: {error}.") from error
+    if len(members) > MAX_MEMBERS:
+        raise ArtifactCorrupt(f"{path.name} has more than {MAX_MEMBERS} members.")
+    names = {member.filename for member in members}
+    if len(names) != len(members):
+        raise ArtifactCorrupt(f"{path.name} has two members of one name.")
+    if "schema.json" not in names:
+        raise ArtifactCorrupt(f"{path.name} has no schema.json: it is not a skops file.")
+    if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+        raise ArtifactCorrupt(f"{path.name} unpacks to more than {MAX_UNPACKED_BYTES} bytes.")
+    for member in members:
+        if member.filename == "schema.json" and member.file_size > MAX_SCHEMA_BYTES:
+            raise ArtifactCorrupt(f"{path.name} has a schema.json of more than {MAX_SCHEMA_BYTES} bytes.")

@@ -1,0 +1,125 @@
+"""What a Job says when it ends: `result.json` in the store, the termination message, the last line of stdout.
+
+Kubernetes keeps 4096 bytes of a termination message, so a message that would be longer is trimmed: first to
+the metrics that gates name, then to shorter texts. What matters for decisions is never cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from solera_core.artifact import is_digest
+from solera_core.canonical import canonical_json
+from solera_core.failures import Failure, Reason
+
+MAX_MESSAGE_BYTES = 4096
+TERMINATION_LOG = "/dev/termination-log"
+_MAX_TEXT = 1000
+
+
+class BadResult(ValueError):  # noqa: N818 - names the document
+    """A result or termination message is not one."""
+
+
+def failure_result(kind: str, failure: Failure) -> dict[str, Any]:
+    """Return the result of a Job (or of `server`) that failed."""
+    return {"kind": kind, "ok": False, "failure": {"reason": str(failure.reason), "message": failure.message}}
+
+
+def encode_message(result: Mapping[str, Any]) -> bytes:
+    """Return the termination message of a result: one line of canonical JSON, at most 4096 bytes."""
+    for shorten in (_as_it_is, _gated_metrics_only, _short_texts, _very_short_texts):
+        encoded = canonical_json(shorten(dict(result)))
+        if len(encoded) <= MAX_MESSAGE_BYTES:
+            return encoded
+    raise BadResult(f"the result cannot be said in {MAX_MESSAGE_BYTES} bytes")
+
+
+def parse_result(text: str | bytes) -> dict[str, Any]:
+    """Read a result or termination message and check what decisions are made on.
+
+    Raises BadResult: the text comes from a container, which may have been killed in the middle of it.
+    """
+    try:
+        result = json.loads(text)
+    except ValueError as error:
+        raise BadResult(f"not JSON: {error}") from error
+    if (
+        not isinstance(result, dict)
+        or not isinstance(result.get("kind"), str)
+        or type(result.get("ok")) is not bool
+    ):
+        raise BadResult("not an object with kind and ok")
+    if not result["ok"]:
+        _check_failure(result.get("failure"))
+    elif result["kind"] == "train":
+        _check_train(result)
+    elif result["kind"] == "evaluate":
+        _check_evaluate(result)
+    return result
+
+
+def _check_failure(failure: Any) -> None:
+    if not isinstance(failure, dict) or not isinstance(failure.get("message"), str):
+        raise BadResult("a failure without message")
+    if failure.get("reason") not in set(Reason):
+        raise BadResult(f"a failure with the unknown reason {failure.get('reason')!r}")
+
+
+def _check_train(result: Mapping[str, Any]) -> None:
+    artifact, rows = result.get("artifact"), result.get("rows")
+    if not isinstance(artifact, dict) or not isinstance(artifact.get("uri"), str):
+        raise BadResult("artifact.uri is missing")
+    if not isinstance(artifact.get("digest"), str) or not is_digest(artifact["digest"]):
+        raise BadResult("artifact.digest is missing or no digest")
+    if not isinstance(rows, dict) or type(rows.get("train")) is not int or type(rows.get("test")) is not int:
+        raise BadResult("rows.train and rows.test are missing")
+    if not isinstance(result.get("candidate"), dict):
+        raise BadResult("candidate is missing")
+
+
+def _check_evaluate(result: Mapping[str, Any]) -> None:
+    if not isinstance(result.get("digest"), str) or not is_digest(result["digest"]):
+        raise BadResult("digest is missing or no digest")
+    if type(result.get("passed")) is not bool:
+        raise BadResult("passed is missing")
+    for name in ("metrics", "gates"):
+        if not isinstance(result.get(name), list):
+            raise BadResult(f"{name} is missing")
+
+
+def _as_it_is(result: dict[str, Any]) -> dict[str, Any]:
+    return result
+
+
+def _gated_metrics_only(result: dict[str, Any]) -> dict[str, Any]:
+    if "metrics" in result:
+        named = {gate["metric"] for gate in result.get("gates", ())}
+        result["metrics"] = [metric for metric in result["metrics"] if metric["name"] in named]
+    return result
+
+
+def _short_texts(result: dict[str, Any], limit: int = _MAX_TEXT) -> dict[str, Any]:
+    result = _gated_metrics_only(result)
+    result = {name: _cut(value, limit) for name, value in result.items()}
+    if "gates" in result:
+        result["gates"] = [{**gate, "message": _cut(gate.get("message", ""), 80)} for gate in result["gates"]]
+    if isinstance(result.get("failure"), dict):
+        result["failure"] = {**result["failure"], "message": _cut(result["failure"]["message"], limit)}
+    return result
+
+
+def _very_short_texts(result: dict[str, Any]) -> dict[str, Any]:
+    """Leave out parameters and the gates' own texts: status makes texts from the numbers."""
+    result = _short_texts(result, 400)
+    if "gates" in result:
+        result["gates"] = [{k: v for k, v in gate.items() if k != "message"} for gate in result["gates"]]
+    if isinstance(result.get("candidate"), dict):
+        result["candidate"] = {k: v for k, v in result["candidate"].items() if k != "params"}
+    return result
+
+
+def _cut(value: Any, limit: int) -> Any:
+    return value[: limit - 3] + "..." if isinstance(value, str) and len(value) > limit else value
