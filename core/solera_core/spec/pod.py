@@ -29,7 +29,7 @@ def _keys_match(pattern: str, message: str) -> Rule:
 
 Quantities = Annotated[
     dict[str, Quantity],
-    Field(min_length=1, max_length=8),
+    Field(min_length=1, max_length=6),
     Rules(
         _keys_match(
             _RESOURCE,
@@ -71,7 +71,6 @@ class Resources(SpecModel):
             "request",
             cel="!has(self.requests) || !has(self.limits) || "
             "self.requests.all(name, !(name in self.limits) || "
-            "!isQuantity(string(self.requests[name])) || !isQuantity(string(self.limits[name])) || "
             "quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
             check=_within_limits,
             at="requests",

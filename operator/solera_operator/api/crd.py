@@ -111,7 +111,9 @@ def schema(kind: type[TrainedModel] | type[ModelVersion], *, operator_rules: boo
     properties = root["properties"]
     properties["apiVersion"] = {"description": f"{GROUP}/{VERSION}.", "type": "string"}
     properties["kind"] = {"description": f"{kind.__name__}.", "type": "string"}
-    properties["metadata"] = {"type": "object"}
+    # Declared so that rules can point at it and their cost is bounded; 253 is the API server's own limit.
+    name = {"type": "string", "maxLength": 253}
+    properties["metadata"] = {"type": "object", "properties": {"name": name}}
     properties["status"] = _without_defaults(properties["status"])
     properties["status"].pop("default", None)
     root["required"] = ["spec"]

@@ -209,12 +209,14 @@ class ModelVersion(SpecModel):
     plural: ClassVar[str] = "modelversions"
     rules = (
         Rule(
-            message="metadata.name is made of modelName and number: write {}",
-            cel="self.metadata.name == self.spec.modelName + '-v' + string(self.spec.number)",
+            message="metadata.name is made of modelName and number: write {}-v<number>",
+            cel="self.metadata.name.startsWith(self.spec.modelName + '-v') && "
+            "self.metadata.name.substring(self.spec.modelName.size() + 2).matches('^[1-9][0-9]{0,9}$') && "
+            "int(self.metadata.name.substring(self.spec.modelName.size() + 2)) == self.spec.number",
             check=lambda self: self.metadata.name == f"{self.spec.model_name}-v{self.spec.number}",
             at="metadata.name",
-            shown_cel="self.spec.modelName + '-v' + string(self.spec.number)",
-            shown=lambda self: f"{self.spec.model_name}-v{self.spec.number}",
+            shown_cel="self.spec.modelName",
+            shown=lambda self: self.spec.model_name,
         ),
     )
 

@@ -197,6 +197,8 @@ class LastVersion(SpecModel):
     """What caused the version; the same cause makes no second one."""
     name: VersionName
     """Name of the ModelVersion."""
+    uid: Annotated[str, Field(max_length=64)] | None = None
+    """UID of the ModelVersion, once it is known to exist."""
 
 
 class RejectedVersion(SpecModel):
