@@ -69,7 +69,7 @@ def _up_elsewhere() -> Path:
         kind.up()
     elif not _answers(lifecycle.main_kubeconfig()):
         raise ClusterError(
-            f"the cluster of KUBECONFIG={lifecycle.main_kubeconfig()} does not answer; `kubectl version` says why"
+            f"the cluster of KUBECONFIG={lifecycle.main_kubeconfig()} does not answer; try `kubectl version`"
         )
     return lifecycle.main_kubeconfig()
 

@@ -147,13 +147,22 @@ def process(instance: Instance, name: str) -> Process:
 
 def answers_ready(instance: Instance) -> bool:
     """Whether the API server says on /readyz that it is ready."""
+    return _get_succeeds(instance, "/readyz")
+
+
+def _takes_pods(instance: Instance) -> bool:
+    """Whether the controller manager has made the service account without which no pod can be created."""
+    return _get_succeeds(instance, "/api/v1/namespaces/default/serviceaccounts/default")
+
+
+def _get_succeeds(instance: Instance, path: str) -> bool:
     context = ssl.create_default_context(cafile=str(instance.pki / "ca.crt"))
     context.load_cert_chain(instance.pki / "admin.crt", instance.pki / "admin.key")
     connection = http.client.HTTPSConnection(
         instance.address, instance.ports[API_SERVER], timeout=2, context=context
     )
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
@@ -163,7 +172,7 @@ def answers_ready(instance: Instance) -> bool:
 
 def start(instance: Instance, binaries: Path, controllers: bool) -> None:
     """
-    Start what is not running and return when the API server is ready.
+    Start what is not running and return when the API server is ready and takes pods.
 
     The others start after it: earlier, the controller manager ends, because its roles are not there yet.
     """
@@ -172,8 +181,8 @@ def start(instance: Instance, binaries: Path, controllers: bool) -> None:
     server.start([binaries / API_SERVER, *api_server_flags(instance, controllers)])
     server.wait_until(lambda: answers_ready(instance), "/readyz answers", _READY_SECONDS)
     if controllers:
-        process(instance, CONTROLLER_MANAGER).start(
-            [binaries / CONTROLLER_MANAGER, *controller_manager_flags(instance)]
-        )
+        manager = process(instance, CONTROLLER_MANAGER)
+        manager.start([binaries / CONTROLLER_MANAGER, *controller_manager_flags(instance)])
+        manager.wait_until(lambda: _takes_pods(instance), "it makes service accounts", _READY_SECONDS)
     if instance.has_node:
         process(instance, SCHEDULER).start([binaries / SCHEDULER, *scheduler_flags(instance)])

@@ -17,6 +17,8 @@ _NFT_TABLE = "kube-proxy"
 _CGROUPS = Path("/sys/fs/cgroup")
 _SHIM_SOCKETS = Path("/run/containerd/s")
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+_CNI_RECORDS = Path("/var/lib/cni/results")
 _SETTLE_SECONDS = 10.0
 
 
@@ -41,6 +43,7 @@ def find(directory: Path) -> list[Leftover]:
         *_iptables_chains(),
         *_cgroups(),
         *_sockets(),
+        *_network_records(),
         *_log_links(directory),
     ]
 
@@ -58,6 +61,7 @@ def remove(directory: Path) -> None:
             if names:
                 raise ClusterError(f"these could not be removed:\n{names}")
         time.sleep(0.05)
+    _remove_empty_directories()
 
 
 def _processes(directory: Path) -> list[Leftover]:
@@ -163,20 +167,26 @@ def _delete_chain(family: str, table: str, name: str) -> None:
             network.run("nft", "delete", "rule", family, table, rule["chain"], "handle", handle)
     network.run("nft", "flush", "chain", family, table, name)
     network.run("nft", "delete", "chain", family, table, name)
+    rest = json.loads(network.run("nft", "-j", "list", "table", family, table))["nftables"]
+    if not any("rule" in entry or "hook" not in entry.get("chain", {"hook": ""}) for entry in rest):
+        # Only the empty chains that iptables makes on its first call: the plugin made that call.
+        network.run("nft", "delete", "table", family, table)
 
 
 def _cgroups() -> list[Leftover]:
-    found = []
-    for root in _pod_cgroups():
-        below = sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True)
-        found += [Leftover("cgroup", str(path), path.rmdir) for path in (*below, root)]
-    return found
+    return [Leftover("cgroup", str(root), partial(_remove_cgroup, root)) for root in _pod_cgroups()]
+
+
+def _remove_cgroup(root: Path) -> None:
+    for path in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+        path.rmdir()
+    root.rmdir()
 
 
 def _sockets() -> list[Leftover]:
-    """Sockets of containerd's shims that nobody listens on any more."""
+    """Sockets of containerd's shims and of the kubelet that nobody listens on any more."""
     found = []
-    for path in _SHIM_SOCKETS.glob("*"):
+    for path in (*_SHIM_SOCKETS.glob("*"), *_DEVICE_PLUGINS.glob("kubelet.sock")):
         with socket.socket(socket.AF_UNIX) as client:
             try:
                 client.connect(str(path))
@@ -185,6 +195,26 @@ def _sockets() -> list[Leftover]:
             except OSError:
                 continue
     return found
+
+
+def _network_records() -> list[Leftover]:
+    """What the CNI library remembers of pods: our network, and the loopback device beside it."""
+    prefix = f"{network.CNI_NETWORK}-"
+    ours = {path.name.removeprefix(prefix).removesuffix("-eth0") for path in _CNI_RECORDS.glob(f"{prefix}*")}
+    return [
+        Leftover("network record", str(path), path.unlink)
+        for path in _CNI_RECORDS.glob("*")
+        if path.name.startswith(prefix) or path.name.removeprefix("cni-loopback-").removesuffix("-lo") in ours
+    ]
+
+
+def _remove_empty_directories() -> None:
+    """Remove fixed directories that the programs made, if nothing else is in them."""
+    for directory in (_SHIM_SOCKETS, _DEVICE_PLUGINS, _CNI_RECORDS, _CONTAINER_LOG_LINKS):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+            if directory != _CONTAINER_LOG_LINKS:
+                directory.parent.rmdir()
 
 
 def _log_links(directory: Path) -> list[Leftover]:

@@ -155,9 +155,9 @@ def _check_free(name: str) -> None:
     owner = network.bridge_owner()
     if network.bridge_exists() and owner != str(directory):
         raise ClusterError(
-            f"the network device {network.BRIDGE} belongs to a cluster whose state is in {owner or '(unknown)'}."
-            " Take that one down first, with SOLERA_CACHE set as it was then; or, if it is long dead, remove its"
-            f" device: `ip link delete {network.BRIDGE}`"
+            f"the network device {network.BRIDGE} belongs to a cluster with the state {owner or '(unknown)'}."
+            " Take that one down first, with SOLERA_CACHE set as it was then; or, if it is long dead, remove"
+            f" the device: `ip link delete {network.BRIDGE}`"
         )
     if leftovers.find(directory):
         progress.say("Removing what an earlier cluster left behind.")

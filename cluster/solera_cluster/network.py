@@ -128,7 +128,13 @@ def write_cni_configuration(directory: Path, leases: Path) -> None:
     }
     plugins = [
         {"type": "ptp", "ipMasq": False, "ipam": address_management},
-        {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+        {
+            "type": "portmap",
+            "capabilities": {"portMappings": True},
+            "snat": True,
+            # A pod's host port answers on the node's address only, not on every address of the machine.
+            "conditionsV4": ["-d", NODE_ADDRESS],
+        },
     ]
     configuration = {"cniVersion": "1.0.0", "name": CNI_NETWORK, "plugins": plugins}
     (directory / "10-solera.conflist").write_text(json.dumps(configuration, indent=2))

@@ -1,5 +1,6 @@
 """containerd, the kubelet and kube-proxy: their configuration, start and readiness."""
 
+import http.client
 import json
 import subprocess
 from pathlib import Path
@@ -186,6 +187,8 @@ def start(made: Instance, binaries: Path, pause_version: str) -> None:
     containerd = process(made, CONTAINERD)
     containerd.start([binaries / CONTAINERD, "--config", configuration / "containerd.toml"])
     containerd.wait_until(_containerd_answers, "it answers", _READY_SECONDS)
+    if not (made.directory / "kubelet" / "pods").exists():
+        _remove_containers()  # of an earlier cluster that was not stopped but died
     if pause_image.reference(pause_version) not in ctr("images", "ls", "-q").split():
         archive = made.directory / "run" / "pause.tar"
         pause_image.write(archive, binaries / "pause", pause_version)
@@ -217,10 +220,24 @@ def readiness(made: Instance) -> str:
     return _kubectl(made, "get", "node", network.NODE_NAME, "-o", ready, "--request-timeout=3s")
 
 
+def _kubelet_answers() -> bool:
+    """Whether the kubelet works: the node's condition alone may be what it was before the kubelet ended."""
+    connection = http.client.HTTPConnection("127.0.0.1", _KUBELET_HEALTH_PORT, timeout=2)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def wait_until_ready(made: Instance) -> None:
     """Wait for the node's Ready condition; raises ClusterError with the end of the kubelet's log."""
     process(made, KUBELET).wait_until(
-        lambda: readiness(made) == "True", f"node {network.NODE_NAME} is Ready", _READY_SECONDS
+        lambda: _kubelet_answers() and readiness(made) == "True",
+        f"node {network.NODE_NAME} is Ready",
+        _READY_SECONDS,
     )
 
 

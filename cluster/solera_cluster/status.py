@@ -44,8 +44,8 @@ class Status:
         if self.node is not None:
             lines += [
                 f"node        {network.NODE_NAME}, {network.NODE_ADDRESS}, Ready={self.node or 'unknown'}",
-                f"addresses   pods {network.POD_CIDR}, services {network.SERVICE_CIDR}, "
-                f"DNS {network.DNS_ADDRESS}",
+                f"ranges      pods {network.POD_CIDR}, services {network.SERVICE_CIDR}",
+                f"DNS         {network.DNS_ADDRESS}",
             ]
         lines.append(f"kubeconfig  {self.kubeconfig}")
         for component in self.components:
