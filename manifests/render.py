@@ -1,5 +1,4 @@
 #!/usr/bin/env python3
-# ruff: noqa: INP001 - a script, run by its path
 """Print an overlay as YAML with the images that were built.
 
     python3 -m solera_cluster images tags > tags.json
