@@ -1,0 +1,169 @@
+"""The command ``solera-server``: ``serve`` a model directory, or ``fetch`` an artifact into one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from solera_core.failures import Failure, Reason
+from solera_server import __version__, logs
+from solera_server.limits import Limits
+from solera_server.termination import report
+from solera_server.threads import limit_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_DEFAULTS = Limits()
+_LIMIT_OPTIONS = (
+    ("--max-body-bytes", "body_bytes", int, "largest request body, bytes"),
+    ("--max-header-bytes", "header_bytes", int, "largest request head, bytes"),
+    ("--max-json-depth", "json_depth", int, "deepest nesting of JSON"),
+    ("--max-connections", "connections", int, "connections open at a time, for each port"),
+    ("--max-in-flight", "in_flight", int, "predictions that wait or run; beyond that 503"),
+    ("--receive-timeout", "receive_seconds", float, "seconds in which a request must arrive"),
+    ("--idle-timeout", "idle_seconds", float, "seconds after which an idle connection is closed"),
+    ("--connection-max-age", "connection_age_seconds", float, "seconds after which a connection is ended"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit code (sysexits, as the Jobs use them)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments not in (["--version"], ["--help"], ["-h"]) and arguments[:1] not in (["serve"], ["fetch"]):
+        arguments.insert(0, "serve")
+    options = _parser().parse_args(arguments)
+    logs.configure(options.log_level)
+    try:
+        return _fetch(options) if options.command == "fetch" else _serve(options)
+    except Failure as failure:
+        return report(failure)
+    except Exception as error:
+        log.exception("failed")
+        return report(Failure(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        threads = limit_threads(os.environ)
+    except ValueError as error:
+        raise Failure(Reason.BAD_SPEC, f"SOLERA_CPUS: {error}") from error
+    log.debug("threads", extra={"threads": threads})
+    from solera_server import run
+
+    directory: Path = options.model
+    name = options.name or directory.resolve().name
+    if not _NAME.fullmatch(name):
+        if options.name:
+            raise Failure(Reason.BAD_SPEC, f'--name "{name}": use a-z, 0-9, dots and dashes.')
+        name = "model"
+    limits = Limits(**{field: getattr(options, field) for _, field, _, _ in _LIMIT_OPTIONS})
+    return run.serve(
+        run.Options(
+            model=directory,
+            name=name,
+            version=options.version_name,
+            digest=options.digest,
+            host=None if options.host == "*" else options.host,
+            port=options.port,
+            management_port=options.management_port,
+            drain_delay=options.drain_delay,
+            drain_timeout=options.drain_timeout,
+            stall_seconds=options.stall_timeout,
+            limits=limits,
+        )
+    )
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from solera_server.fetch import fetch
+
+    fetch(options.uri, options.digest, options.out, os.environ)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="solera-server", description="Serve a scikit-learn model.")
+    parser.add_argument("--version", action="version", version=f"solera-server {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _serve_options(commands.add_parser("serve", help="serve a model directory (the default)"))
+    fetch = commands.add_parser("fetch", help="copy an artifact from a store and verify it")
+    fetch.add_argument(
+        "--uri", required=True, help="where the artifact is, such as s3://bucket/path/sha256-…"
+    )
+    fetch.add_argument("--digest", required=True, help="its digest, sha256:…")
+    fetch.add_argument("--out", required=True, type=Path, help="the directory to write")
+    _log_level(fetch)
+    return parser
+
+
+def _serve_options(serve: argparse.ArgumentParser) -> None:
+    # In a pod the kubelet and other pods must reach the server; on a laptop nobody else should.
+    host = "*" if "KUBERNETES_SERVICE_HOST" in os.environ else "127.0.0.1"
+    serve.add_argument("--model", required=True, type=Path, help="the artifact's directory")
+    serve.add_argument("--name", help="name of the model in URLs (default: the directory's name)")
+    serve.add_argument("--version", dest="version_name", help="name of the version (default: of the digest)")
+    serve.add_argument("--digest", help="the digest that the artifact must have, sha256:…")
+    serve.add_argument("--host", default=host, help="address to listen on, * for all (%(default)s)")
+    serve.add_argument("--port", type=_port, default=8080, help="model port (%(default)s; 0: any free one)")
+    serve.add_argument("--management-port", type=_port, default=8081, help="probes and metrics (%(default)s)")
+    serve.add_argument(
+        "--drain-delay",
+        type=_seconds,
+        default=5.0,
+        help="seconds to go on serving after SIGTERM, until endpoints have been updated (%(default)s)",
+    )
+    serve.add_argument(
+        "--drain-timeout",
+        type=_seconds,
+        default=20.0,
+        help="seconds for requests in flight after that (%(default)s)",
+    )
+    serve.add_argument(
+        "--stall-timeout",
+        type=_seconds,
+        default=120.0,
+        help="seconds of a single prediction after which the server counts as hung (%(default)s)",
+    )
+    for flag, field, kind, text in _LIMIT_OPTIONS:
+        serve.add_argument(
+            flag,
+            dest=field,
+            type=_positive if kind is int else _seconds,
+            default=getattr(_DEFAULTS, field),
+            help=f"{text} (%(default)s)",
+        )
+    _log_level(serve)
+
+
+def _log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError("a port is from 0 to 65535")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError("must be a number of seconds")
+    return value

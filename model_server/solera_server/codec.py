@@ -1,0 +1,26 @@
+"""What a protocol's codec offers: a request body becomes a call, outputs become a response body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from solera_server.batch import Batch
+    from solera_server.predictor import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A decoded request: what to predict, which outputs are wanted, and how the answer is written."""
+
+    batch: Batch
+    outputs: tuple[str, ...]
+    render: Callable[[Outputs], bytes]
+
+
+class Codec(Protocol):
+    def decode(self, body: bytes) -> Call:
+        """Raises InputError."""

@@ -1,0 +1,76 @@
+"""
+JSON values of one feature, checked against its type and made into the model's column.
+
+solera_core.schema defines what is taken and what becomes of it. Here a column is judged as a whole by
+the set of Python types in it; only one that is not clean is looked at value by value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solera_core.schema import (
+    BOOLEAN,
+    DATETIME,
+    FLOAT,
+    INTEGER,
+    MAX_EXACT_INTEGER,
+    STRING,
+    Column,
+    Feature,
+    InvalidValue,
+    decode_value,
+)
+from solera_server.batch import InputError
+from solera_server.json_input import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_NONE = type(None)
+
+
+def make_column(feature: Feature, values: Sequence[Any], where: Callable[[int], str]) -> Column:
+    """
+    Return the model's column, shape (rows,), for JSON values.
+
+    Raises InputError with the place (``where(row)``), the type expected and the value found.
+    """
+    kinds = set(map(type, values))
+    if feature.type == STRING:
+        if kinds == {str}:
+            return _objects(values)
+    elif _clean(feature, kinds, values):
+        return np.array(values, dtype=np.float64)
+    decoded = []
+    for row, value in enumerate(values):
+        try:
+            decoded.append(decode_value(feature, value))
+        except InvalidValue as error:
+            raise InputError(f"{where(row)}: {_explain(feature, value, error)}") from None
+    return _objects(decoded) if feature.type == STRING else np.array(decoded, dtype=np.float64)
+
+
+def _clean(feature: Feature, kinds: set[type], values: Sequence[Any]) -> bool:
+    """Whether numpy's own conversion does what decode_value would do for each of the values."""
+    if feature.type == FLOAT:
+        return kinds <= {float, int} or (feature.nullable and kinds <= {float, int, _NONE})
+    if feature.type == INTEGER:
+        return kinds == {int} and min(values) >= -MAX_EXACT_INTEGER and max(values) <= MAX_EXACT_INTEGER
+    return feature.type == BOOLEAN and kinds == {bool}
+
+
+def _objects(values: Sequence[Any]) -> Column:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def _explain(feature: Feature, value: Any, error: InvalidValue) -> str:
+    text = f"expected {feature.type}, got {shown(value)}"
+    if value is None:
+        return f"{text}; this feature had no missing values in training"
+    right_kind = isinstance(value, str) if feature.type == DATETIME else isinstance(value, int | float)
+    return f"{text} ({error})" if right_kind and not isinstance(value, bool) else text

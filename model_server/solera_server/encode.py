@@ -1,0 +1,36 @@
+"""Arrays of a predictor as JSON values and as V2 datatypes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def json_values(array: NDArray[Any]) -> list[Any]:
+    """
+    The elements of an array, flat, in row-major order.
+
+    NaN becomes null and infinities the strings "Infinity" and "-Infinity", as in the artifact's examples:
+    JSON has no numbers for them.
+    """
+    values: list[Any] = array.ravel().tolist()
+    if array.dtype.kind == "f" and not all(map(math.isfinite, values)):
+        return [_number(value) for value in values]
+    return values
+
+
+def _number(value: float) -> float | str | None:
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return None
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def datatype(dtype: np.dtype[Any]) -> str:
+    """The V2 datatype in which an output of this dtype is sent."""
+    return {"b": "BOOL", "i": "INT64", "u": "UINT64", "f": "FP64"}.get(dtype.kind, "BYTES")

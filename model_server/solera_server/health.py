@@ -1,0 +1,48 @@
+"""Whether this process lives and whether it should get requests, each with the reason in words."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from solera_server.worker import Worker
+
+
+class Phase(enum.Enum):
+    LOADING = "loading"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    good: bool
+    reason: str
+
+
+class Health:
+    """
+    Answers the probes. That the event loop moves is shown by the answer itself.
+
+    ``stall_seconds``: a single prediction that runs longer than this means a worker that hangs.
+    """
+
+    def __init__(self, worker: Worker, stall_seconds: float) -> None:
+        self.phase = Phase.LOADING
+        self._worker = worker
+        self._stall_seconds = stall_seconds
+
+    def live(self) -> Verdict:
+        if not self._worker.alive:
+            return Verdict(good=False, reason="the prediction thread has ended")
+        busy = self._worker.busy_seconds()
+        if busy > self._stall_seconds:
+            return Verdict(good=False, reason=f"a prediction has been running for {busy:.0f} s")
+        return Verdict(good=True, reason="ok")
+
+    def ready(self) -> Verdict:
+        if self.phase is not Phase.SERVING:
+            return Verdict(good=False, reason=self.phase.value)
+        return self.live()

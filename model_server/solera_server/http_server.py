@@ -1,0 +1,133 @@
+"""The listening side of one port: its connections, their count, their clocks and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from email.utils import formatdate
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from solera_server.connection import Connection
+from solera_server.message import Request, Response, error_response
+
+if TYPE_CHECKING:
+    from solera_server.limits import Limits
+    from solera_server.router import Router
+
+log = logging.getLogger(__name__)
+
+_AGE_JITTER = 0.1
+
+
+class Observer(Protocol):
+    """Told of every response, by the protocol label of its route, and its seconds since it was received."""
+
+    def answered(self, protocol: str, status: int, seconds: float | None) -> None: ...
+
+
+class HttpServer:
+    """
+    Serve ``router`` on a port.
+
+    ``draining`` makes every response end its connection. Use on one event loop only.
+    """
+
+    def __init__(self, router: Router, limits: Limits, observer: Observer | None = None) -> None:
+        self.router = router
+        self.limits = limits
+        self.draining = False
+        self.date = formatdate(usegmt=True).encode()
+        self._observer = observer
+        self._connections: set[Connection] = set()
+        self._turned_away: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._interval = min(1.0, limits.receive_seconds / 4, limits.idle_seconds / 4)
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    async def listen(self, host: str | None, port: int) -> int:
+        """
+        Begin to accept connections and return the port (of interest when ``port`` is 0).
+
+        Raises OSError when the address cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        self._sweep()
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def finish(self, deadline: float) -> int:
+        """
+        Close idle connections and wait until the others have been answered.
+
+        Returns the number of connections that had to be cut at ``deadline`` (of the loop's clock).
+        """
+        loop = asyncio.get_running_loop()
+        self.draining = True
+        while self._connections and loop.time() < deadline:
+            for connection in [one for one in self._connections if one.idle]:
+                connection.close()
+            await asyncio.sleep(0.02)
+        left = len(self._connections)
+        for connection in list(self._connections):
+            connection.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        return left
+
+    # -- used by the connections ---------------------------------------------------------------------
+
+    def admit(self, connection: Connection) -> bool:
+        """Count a new connection in; False when there are as many as may be."""
+        if len(self._connections) >= self.limits.connections:
+            self._turned_away.add(connection)
+            return False
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._turned_away.discard(connection)
+
+    def connection_deadline(self) -> float:
+        """When a connection that begins now should end; spread, so that clients do not return at once."""
+        spread = 1 + random.uniform(-_AGE_JITTER, _AGE_JITTER)  # noqa: S311 - no secret
+        return perf_counter() + self.limits.connection_age_seconds * spread
+
+    def handle(self, request: Request) -> Response | None:
+        """Call the request's handler; whatever it raises becomes a 500 without details."""
+        route = request.route
+        if isinstance(route, Response):
+            return route
+        if route is None:
+            raise AssertionError("a request is routed before it is handled")
+        try:
+            return route.handler(request)
+        except Exception:
+            log.exception("handler failed", extra={"path": request.path.decode("utf-8", "replace")[:200]})
+            return error_response(500, "internal error; the server's log says more")
+
+    def answered(self, request: Request | None, status: int) -> None:
+        if self._observer is None:
+            return
+        route = request.route if request is not None else None
+        if request is None or route is None or isinstance(route, Response):
+            self._observer.answered("other", status, None)
+        else:
+            self._observer.answered(route.protocol, status, perf_counter() - request.received)
+
+    def _sweep(self) -> None:
+        now = perf_counter()
+        self.date = formatdate(usegmt=True).encode()
+        for connection in (*self._connections, *self._turned_away):
+            connection.check(now)
+        self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)

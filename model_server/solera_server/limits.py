@@ -1,0 +1,25 @@
+"""What one client, or all of them together, may take of the server."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    Bounds of the HTTP layer and of the work that is accepted.
+
+    Sizes are bytes, times are seconds. ``connections`` and ``in_flight`` count for the whole process:
+    ``in_flight`` are predictions that wait or run, the next one is answered 503.
+    """
+
+    body_bytes: int = 1024 * 1024
+    header_bytes: int = 16 * 1024
+    header_count: int = 100
+    json_depth: int = 32
+    connections: int = 1024
+    pipelined: int = 32
+    in_flight: int = 256
+    receive_seconds: float = 10.0
+    idle_seconds: float = 75.0
+    write_seconds: float = 30.0
+    connection_age_seconds: float = 60.0

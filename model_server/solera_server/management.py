@@ -1,0 +1,38 @@
+"""The management port: probes for the kubelet and metrics for Prometheus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from solera_server.message import Request, Response
+from solera_server.router import Route, Router
+
+if TYPE_CHECKING:
+    from solera_server.health import Health, Verdict
+    from solera_server.metrics import Metrics
+
+
+def router(health: Health, metrics: Metrics) -> Router:
+    """Return the routes of the management port."""
+
+    def livez(_request: Request) -> Response:
+        return _probe(health.live())
+
+    def readyz(_request: Request) -> Response:
+        return _probe(health.ready())
+
+    def scrape(_request: Request) -> Response:
+        text, content_type = metrics.exposition()
+        return Response(200, text, content_type)
+
+    routes = {b"/livez": livez, b"/readyz": readyz, b"/metrics": scrape}
+    return Router(
+        {path: {b"GET": Route(handler, "management")} for path, handler in routes.items()},
+        lambda path: f'there is nothing at "{path}"; there are /livez, /readyz and /metrics',
+    )
+
+
+def _probe(verdict: Verdict) -> Response:
+    return Response(
+        200 if verdict.good else 503, verdict.reason.encode() + b"\n", b"text/plain; charset=utf-8"
+    )

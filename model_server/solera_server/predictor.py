@@ -1,0 +1,83 @@
+"""What predicts: the interface that the protocols use, and scikit-learn behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solera_core.schema import frame
+from solera_server.batch import Batch, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solera_core.schema import Schema
+
+Outputs = dict[str, NDArray[Any]]
+
+PREDICT = "predict"
+PREDICT_PROBA = "predict_proba"
+# Estimators may work in float32 inside: what does not fit there is infinite to them.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Predictor(Protocol):
+    """Predicts batches; called from one thread at a time."""
+
+    outputs: tuple[str, ...]
+    """Names of what ``predict`` can return: ``predict``, and ``predict_proba`` where there are classes."""
+
+    kind: str
+    """How it computes, for metadata and metrics."""
+
+    def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """
+        Return the wanted outputs: ``predict`` of shape (rows,), ``predict_proba`` of (rows, classes).
+
+        Raises InputError for values that fit the schema and that the model cannot take.
+        """
+
+
+class SklearnPredictor:
+    """A fitted scikit-learn pipeline, called as the trainer called it."""
+
+    kind = "scikit-learn"
+
+    def __init__(self, model: Any, schema: Schema) -> None:
+        self._model = model
+        self._names = [feature.name for feature in schema.features]
+        with_classes = schema.target.classes is not None and hasattr(model, PREDICT_PROBA)
+        self.outputs: tuple[str, ...] = (PREDICT, PREDICT_PROBA) if with_classes else (PREDICT,)
+
+    def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        rows = frame(dict(zip(self._names, batch.columns, strict=True)))
+        try:
+            return {name: np.asarray(getattr(self._model, name)(rows)) for name in outputs}
+        except ValueError:
+            refused = _refused_value(batch)
+            if refused is None:
+                raise
+            raise InputError(refused) from None
+
+
+def _refused_value(batch: Batch) -> str | None:
+    """Name the first value of which a ValueError of the model can come, if there is one."""
+    for column, values in enumerate(batch.columns):
+        if values.dtype == np.float64:
+            odd = np.flatnonzero(~(np.abs(values) <= _LARGEST))
+            missing = [row for row in odd if np.isnan(values[row])]
+            extreme = [row for row in odd if not np.isnan(values[row])]
+            if extreme:
+                place = batch.where(int(extreme[0]), column)
+                return (
+                    f"{place}: the model does not take a value that is infinite or larger than {_LARGEST:.3g}"
+                )
+            if missing:
+                return f"{batch.where(int(missing[0]), column)}: the model does not take a missing value here"
+        else:
+            for row, value in enumerate(values):
+                if not isinstance(value, str):
+                    return f"{batch.where(row, column)}: the model does not take a missing value here"
+    return None

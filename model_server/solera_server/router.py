@@ -1,0 +1,82 @@
+"""
+From method and path to a handler.
+
+A server has one model and one version, so every path is known when it starts and a request costs one
+look-up in a dictionary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from solera_server.message import Request, Response, error_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    What answers a method on a path.
+
+    ``handler`` runs on the event loop and returns a response, or None when it will call
+    ``request.respond`` later. ``protocol`` labels the metrics. ``reads_json`` says that a body is
+    expected, and of which type.
+    """
+
+    handler: Callable[[Request], Response | None]
+    protocol: str
+    reads_json: bool = False
+
+
+class Router:
+    """``routes`` maps a path to its methods; ``describe_missing`` words the 404 of any other path."""
+
+    def __init__(
+        self,
+        routes: Mapping[bytes, Mapping[bytes, Route]],
+        describe_missing: Callable[[str], str],
+    ) -> None:
+        self._routes = {path: dict(methods) for path, methods in routes.items()}
+        for methods in self._routes.values():
+            if b"GET" in methods:
+                methods.setdefault(b"HEAD", methods[b"GET"])
+        self._describe_missing = describe_missing
+
+    def resolve(self, request: Request) -> Route | Response:
+        """Return the route of a request whose head is complete, or the 404, 405 or 415 that it gets."""
+        path = request.path
+        methods = self._routes.get(path)
+        if methods is None:
+            if b"%" in path:
+                path = unquote_to_bytes(path)
+            methods = self._routes.get(path)
+        if methods is None:
+            return error_response(404, self._describe_missing(path.decode("utf-8", "replace")[:200]))
+        route = methods.get(request.method)
+        if route is None:
+            allow = b", ".join(sorted(methods))
+            return error_response(
+                405,
+                f"{request.method.decode()} is not possible here; use {allow.decode()}",
+                (b"allow", allow),
+            )
+        refusal = _unsupported_media(request) if route.reads_json else None
+        return refusal or route
+
+
+def _unsupported_media(request: Request) -> Response | None:
+    coding = request.headers.get(b"content-encoding", b"identity")
+    if coding.lower() != b"identity":
+        return error_response(415, "a compressed body is not accepted; send it without Content-Encoding")
+    content_type = request.headers.get(b"content-type")
+    if content_type is None or content_type == b"application/json":
+        return None
+    media, _, parameters = content_type.lower().partition(b";")
+    charset = parameters.strip().replace(b'"', b"")
+    if media.strip() == b"application/json" and charset in (b"", b"charset=utf-8"):
+        return None
+    return error_response(415, "the body must be JSON in UTF-8; send Content-Type: application/json")

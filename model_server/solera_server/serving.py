@@ -1,0 +1,129 @@
+"""The handlers of the model port: health, metadata and predictions of both protocols."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from solera_server import __version__, v2
+from solera_server.batch import InputError
+from solera_server.message import Request, Response, error_response, json_response
+from solera_server.router import Route, Router
+from solera_server.v1 import V1Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from solera_server.codec import Codec
+    from solera_server.health import Health, Verdict
+    from solera_server.limits import Limits
+    from solera_server.load import LoadedModel
+    from solera_server.metrics import Metrics
+    from solera_server.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_V1, _V2 = "v1", "v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One model under one name and version, and what it takes to answer for it."""
+
+    name: str
+    version: str
+    loaded: LoadedModel
+    worker: Worker
+    health: Health
+    metrics: Metrics
+    limits: Limits
+
+    def router(self) -> Router:
+        """Return the routes of the model port."""
+        schema, outputs = self.loaded.schema, self.loaded.predictor.outputs
+        platform = f"sklearn_{self.loaded.sklearn_version}"
+        metadata = v2.model_metadata(self.name, self.version, schema, outputs, platform)
+        depth = self.limits.json_depth
+        predict_v1 = self._predicting(V1Codec(schema, depth))
+        predict_v2 = self._predicting(v2.V2Codec(self.name, self.version, schema, outputs, depth))
+        server = {"name": "solera", "version": __version__, "extensions": []}
+        v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"
+        versioned = f"{v2_model}/versions/{self.version}"
+        routes: dict[str, dict[bytes, Route]] = {
+            "/v1/models": _get(_V1, _constant({"models": [self.name]})),
+            v1_model: _get(_V1, self._model_ready),
+            f"{v1_model}:predict": {b"POST": Route(predict_v1, _V1, reads_json=True)},
+            "/v2": _get(_V2, _constant(server)),
+            "/v2/": _get(_V2, _constant(server)),
+            "/v2/health/live": _get(_V2, self._server_live),
+            "/v2/health/ready": _get(_V2, self._server_ready),
+        }
+        for prefix in (v2_model, versioned):
+            routes[prefix] = _get(_V2, _constant(metadata))
+            routes[f"{prefix}/ready"] = _get(_V2, self._model_ready)
+            routes[f"{prefix}/infer"] = {b"POST": Route(predict_v2, _V2, reads_json=True)}
+        return Router({path.encode(): methods for path, methods in routes.items()}, self._missing)
+
+    def _predicting(self, codec: Codec) -> Callable[[Request], Response | None]:
+        def work(request: Request) -> Response:
+            return self._answer(codec, request.body)
+
+        def handle(request: Request) -> Response | None:
+            if self.worker.submit(request, work):
+                return None
+            return error_response(503, "too many requests wait; try again", (b"retry-after", b"1"))
+
+        return handle
+
+    def _answer(self, codec: Codec, body: bytes) -> Response:
+        """Decode, predict, encode; runs in the worker and never raises."""
+        try:
+            call = codec.decode(body)
+            outputs = self.loaded.predictor.predict(call.batch, call.outputs)
+            self.metrics.rows += call.batch.rows
+            return Response(200, call.render(outputs))
+        except InputError as error:
+            return error_response(error.status, error.message)
+        except Exception:
+            log.exception("prediction failed", extra={"body_bytes": len(body)})
+            return error_response(500, "the prediction failed; the server's log says why")
+
+    def _server_live(self, _request: Request) -> Response:
+        verdict = self.health.live()
+        return _verdict(verdict, {"live": verdict.good})
+
+    def _server_ready(self, _request: Request) -> Response:
+        # The protocol's text has "live" in the answer to ready as well; clients read "ready".
+        verdict = self.health.ready()
+        return _verdict(verdict, {"live": self.health.live().good, "ready": verdict.good})
+
+    def _model_ready(self, _request: Request) -> Response:
+        verdict = self.health.ready()
+        return _verdict(verdict, {"name": self.name, "ready": verdict.good})
+
+    def _missing(self, path: str) -> str:
+        _, _, after = path.partition("/models/")
+        name = after.partition("/")[0].partition(":")[0]
+        if name and name != self.name:
+            return f'there is no model "{name}" here; this server has "{self.name}"'
+        _, _, version = path.partition("/versions/")
+        version = version.partition("/")[0]
+        if version and version != self.version:
+            return f'there is no version "{version}" here; this server has "{self.version}"'
+        return f'there is nothing at "{path}"; see /v1/models and /v2'
+
+
+def _get(protocol: str, handler: Callable[[Request], Response]) -> dict[bytes, Route]:
+    return {b"GET": Route(handler, protocol)}
+
+
+def _constant(value: Any) -> Callable[[Request], Response]:
+    response = json_response(value)
+    return lambda _request: response
+
+
+def _verdict(verdict: Verdict, body: dict[str, Any]) -> Response:
+    return json_response(
+        body if verdict.good else {**body, "error": verdict.reason}, 200 if verdict.good else 503
+    )
