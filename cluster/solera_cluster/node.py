@@ -126,7 +126,6 @@ def kubelet_configuration(made: Instance) -> dict[str, object]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "enforceNodeAllocatable": [],
-        "localStorageCapacityIsolation": False,
         "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,
         # An image that the kubelet removed could not be pulled again: there is no registry.
