@@ -154,7 +154,7 @@ def _pod(version: ModelVersion, settings: Settings, kind: JobKind, document: Job
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-m", "solera_trainer", kind],
         "env": [
-            {"name": ENVIRONMENT_VARIABLE, "value": document.encode()},
+            {"name": ENVIRONMENT_VARIABLE, "value": pods.literal(document.encode())},
             pods.cpu_environment(TRAINER_CONTAINER),
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 the pod's own scratch space
         ],

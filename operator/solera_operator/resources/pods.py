@@ -115,6 +115,11 @@ def store_document(store: Store, settings: Settings) -> str:
     return canonical_json({k: v for k, v in document.items() if v is not None}).decode().strip()
 
 
+def literal(text: str) -> str:
+    """Text for an environment variable or argument, safe from Kubernetes' $(NAME) and $$ expansion."""
+    return text.replace("$", "$$")
+
+
 def cpu_environment(container: str) -> dict[str, Any]:
     """SOLERA_CPUS: the CPU limit in whole CPUs, rounded up; the node's CPUs where there is no limit."""
     source = {"containerName": container, "resource": "limits.cpu", "divisor": "1"}

@@ -110,20 +110,23 @@ def _fetch(
     version: ModelVersion, settings: Settings, resources: dict[str, Any], mounts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     artifact = _artifact(version)
-    arguments = ["--uri", artifact.uri, "--digest", artifact.digest, "--out", MODEL_DIRECTORY]
+    arguments = ["--uri", pods.literal(artifact.uri), "--digest", artifact.digest, "--out", MODEL_DIRECTORY]
     return {
         "name": FETCH_CONTAINER,
         "image": version.spec.runtime.server_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python3", "-m", "solera_server", "fetch", *arguments],
         "env": [
-            {"name": "SOLERA_STORE", "value": pods.store_document(version.spec.store, settings)},
+            {
+                "name": "SOLERA_STORE",
+                "value": pods.literal(pods.store_document(version.spec.store, settings)),
+            },
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 the pod's own scratch space
         ],
         "resources": resources,
         "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mounts,
+        "volumeMounts": [dict(mount) for mount in mounts],
     }
 
 
@@ -164,7 +167,7 @@ def _server(
         "resources": resources,
         "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mounts,
+        "volumeMounts": [dict(mount) for mount in mounts],
         # Loading may take five minutes (a server that cannot load exits and says why, so this only bounds
         # one that hangs); looked at every second, for each second is one in which nothing is served.
         "startupProbe": _probe("/readyz", period=1, failures=300),
