@@ -1,13 +1,14 @@
 """TrainedModel: what the user writes, and what Solera says about it."""
 
 import re
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Strict
 
 from solera_core.spec import LearningSpec, PodOptions
 from solera_core.spec.base import SpecModel
-from solera_core.spec.names import MODEL_NAME, MODEL_NAME_MAX, Digest, LabelName, ObjectName, VersionName
+from solera_core.spec.names import MODEL_NAME_RULES, Digest, LabelName, ObjectName, VersionName
 from solera_core.spec.quantities import duration, parse_duration
 from solera_core.spec.rules import ListMap, Rule, Rules, matches
 from solera_operator.api.objects import Condition, Count, Message, ObjectMeta, Reason, Timestamp
@@ -254,11 +255,27 @@ class TrainedModelStatus(SpecModel):
     last_version: LastVersion | None = None
     """The newest number that was given."""
     rejected: Annotated[tuple[RejectedVersion, ...], Field(max_length=128), ListMap("version")] = ()
-    """Versions that are not promoted by themselves (again): failed gates, rollbacks."""
+    """Versions that a pin to an older one has rolled back: they are not promoted again by themselves."""
     last_failure: Failure | None = None
     """The last thing that went wrong; it stays until something succeeds."""
     conditions: Conditions = ()
     """Ready, Available, Training, Reconciling, Stalled: see the table on this page."""
+
+
+def about_name(rule: Rule) -> Rule:
+    """Turn a rule about a name into one about an object, for the only place where CEL sees its name."""
+
+    def check(kind: "TrainedModel") -> bool:
+        return rule.check is None or rule.check(kind.metadata.name)
+
+    return replace(
+        rule,
+        cel=(rule.cel or "").replace("self", "self.metadata.name"),
+        check=check,
+        at="metadata.name",
+        shown_cel=rule.shown_cel and rule.shown_cel.replace("self", "self.metadata.name"),
+        shown=rule.shown and (lambda kind: rule.shown(kind.metadata.name) if rule.shown else ""),
+    )
 
 
 class TrainedModel(SpecModel):
@@ -266,30 +283,7 @@ class TrainedModel(SpecModel):
 
     plural: ClassVar[str] = "trainedmodels"
     rules = (
-        Rule(
-            message=f"metadata.name may have at most {MODEL_NAME_MAX} characters, since children get longer "
-            "names",
-            cel=f"self.metadata.name.size() <= {MODEL_NAME_MAX}",
-            check=lambda self: len(self.metadata.name) <= MODEL_NAME_MAX,
-            at="metadata.name",
-        ),
-        Rule(
-            message="metadata.name becomes the name of a Service: write lower-case letters, digits and '-', "
-            "beginning with a letter, not '{}'",
-            cel=f"self.metadata.name.matches('^{MODEL_NAME}$')",
-            check=lambda self: re.fullmatch(MODEL_NAME, self.metadata.name) is not None,
-            at="metadata.name",
-            shown_cel="self.metadata.name",
-            shown=lambda self: self.metadata.name,
-        ),
-        Rule(
-            message="metadata.name may not end in -v<digits>, which is how versions are called: rename '{}'",
-            cel="!self.metadata.name.matches('-v[0-9]+$')",
-            check=lambda self: re.search(r"-v[0-9]+$", self.metadata.name) is None,
-            at="metadata.name",
-            shown_cel="self.metadata.name",
-            shown=lambda self: self.metadata.name,
-        ),
+        *(about_name(rule) for rule in MODEL_NAME_RULES),
         Rule(
             message="pin a version of this model: {}-v<number>",
             cel="!has(self.spec.serving) || !has(self.spec.serving.pin) || "

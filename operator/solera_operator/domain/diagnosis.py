@@ -5,12 +5,13 @@ The reasons are stable: they stand in status, events and the operating guide.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from solera_core.result import BadResult, parse_result
 from solera_operator.domain.observed import Container, Job, KubeEvent, Pod
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -31,22 +32,18 @@ class Failure:
 def told_failure(message: str) -> Failure | None:
     """The failure that a program of Solera left as its termination message, if it is one."""
     document = told(message)
-    failure = document.get("failure")
-    if not isinstance(failure, dict) or not failure.get("reason"):
+    if document is None or document["ok"]:
         return None
-    return Failure(str(failure["reason"]), str(failure.get("message", ""))[:MESSAGE_LIMIT])
+    failure = document["failure"]
+    return Failure(failure["reason"], failure["message"][:MESSAGE_LIMIT])
 
 
-def told(message: str) -> dict[str, Any]:
-    """The JSON document in a termination message: the message itself or its last line; {} if none."""
+def told(message: str) -> Mapping[str, Any] | None:
+    """The result in a termination message: the message itself or its last line; None if there is none."""
     for candidate in (message, message.rstrip().rsplit("\n", 1)[-1]):
-        try:
-            document = json.loads(candidate)
-        except ValueError:
-            continue
-        if isinstance(document, dict):
-            return document
-    return {}
+        with contextlib.suppress(BadResult):
+            return parse_result(candidate)
+    return None
 
 
 def _ended(pod: Pod, name: str, reason: str, message: str, code: int | None) -> Failure | None:

@@ -155,7 +155,7 @@ def spoken_result(pods: Sequence[Pod], kind: str) -> Result | None:
             if container.state != "terminated" or container.exit_code != 0:
                 continue
             document = told(container.message)
-            if document.get("ok") is True and document.get("kind") == kind:
+            if document is not None and document["ok"] and document["kind"] == kind:
                 return document
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from solera_operator.domain.observed import Deployment
 
@@ -37,8 +37,7 @@ def plan_rollout(
     *,
     minimum: int,
     maximum: int,
-    settled: datetime | None,
-    window: timedelta,
+    warm_until: Mapping[str, datetime],
     now: datetime,
 ) -> Rollout:
     """Decide the target of the stable Service and the fate of other versions' Deployments.
@@ -49,12 +48,11 @@ def plan_rollout(
         deployments: Deployments by version.
         minimum: smallest number of replicas by spec.
         maximum: largest number of replicas by spec.
-        settled: when serving last moved to its target; None if unknown.
-        window: how long a displaced version stays warm.
+        warm_until: displaced versions and when their pods go.
         now: the clock.
     """
     if not target or target == champion:
-        return _settled(champion, deployments, settled, window, now)
+        return _settled(champion, deployments, warm_until, now)
     old = deployments.get(target)
     new = deployments.get(champion)
     needed = min(max(minimum, old.ready if old else 0), maximum)
@@ -66,14 +64,16 @@ def plan_rollout(
 def _settled(
     champion: str,
     deployments: Mapping[str, Deployment],
-    settled: datetime | None,
-    window: timedelta,
+    warm_until: Mapping[str, datetime],
     now: datetime,
 ) -> Rollout:
-    others = tuple(sorted(set(deployments) - {champion}))
-    if not others:
-        return Rollout(target=champion)
-    left = (settled + window - now).total_seconds() if settled else 0.0
-    if left <= 0:
-        return Rollout(target=champion, remove=others)
-    return Rollout(target=champion, again=left)
+    left = {
+        name: (warm_until[name] - now).total_seconds() if name in warm_until else 0.0
+        for name in deployments
+        if name != champion
+    }
+    return Rollout(
+        target=champion,
+        remove=tuple(sorted(name for name, seconds in left.items() if seconds <= 0)),
+        again=min((seconds for seconds in left.values() if seconds > 0), default=None),
+    )

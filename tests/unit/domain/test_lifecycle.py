@@ -21,8 +21,19 @@ def pod(message: str = "", code: int | None = 0, phase: str = "Succeeded", state
     return Pod(Meta("p", "ns", "up", "1"), phase=phase, containers=(container,))
 
 
+DIGEST = "sha256:" + "1" * 64
+SAID = {
+    "train": {
+        "artifact": {"uri": "s3://b/a", "digest": DIGEST, "sizeBytes": 1},
+        "rows": {"train": 8, "test": 2},
+        "candidate": {"name": "a"},
+    },
+    "evaluate": {"digest": DIGEST, "passed": True, "metrics": [], "gates": []},
+}
+
+
 def result(kind: str = "train") -> str:
-    return json.dumps({"kind": kind, "ok": True, "artifact": {"digest": "sha256:1"}})
+    return json.dumps({"kind": kind, "ok": True, **SAID[kind]})
 
 
 def step(recorded=NEW, wanted="", train=NOTHING, evaluate=NOTHING, report=NOTHING):
@@ -37,7 +48,7 @@ def test_a_new_version_is_trained_once():
 def test_a_finished_training_is_recorded():
     got = step(train=Run(job("Complete"), (pod(result()),)))
     assert got.act is Act.RECORD_TRAIN
-    assert got.result["artifact"] == {"digest": "sha256:1"}
+    assert got.result["artifact"]["digest"] == DIGEST
 
 
 def test_a_lost_pod_is_asked_for_by_a_report_job():

@@ -22,7 +22,7 @@ def deployment(ready: int, *, current: bool = True, updated: int | None = None) 
 
 
 def plan(champion, target, deployments, **kw) -> Rollout:
-    settings = {"minimum": 1, "maximum": 10, "settled": NOW, "window": timedelta(minutes=10), "now": NOW}
+    settings = {"minimum": 1, "maximum": 10, "warm_until": {"v1": NOW + timedelta(minutes=10)}, "now": NOW}
     return plan_rollout(champion, target, deployments, **(settings | kw))
 
 
@@ -52,6 +52,7 @@ def test_the_displaced_version_stays_for_the_window_and_goes_after_it():
     both = {"v1": deployment(1), "v2": deployment(1)}
     assert plan("v2", "v2", both, now=NOW + timedelta(minutes=4)) == Rollout("v2", again=360.0)
     assert plan("v2", "v2", both, now=NOW + timedelta(minutes=10)).remove == ("v1",)
+    assert plan("v2", "v2", both, warm_until={}).remove == ("v1",)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 5), st.integers(5, 12), st.booleans())

@@ -1,0 +1,5 @@
+"""``python -m solera_operator``."""
+
+from solera_operator.main import main
+
+main()

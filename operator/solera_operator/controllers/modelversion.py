@@ -1,0 +1,260 @@
+"""The ModelVersion's reconcile: its Jobs, their results, its verdict."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import structlog
+
+from solera_core.spec import Invalid
+from solera_operator.api import ModelVersion, TrainedModel
+from solera_operator.controllers import version_status
+from solera_operator.controllers.caches import BY_MODEL, BY_VERSION, Caches
+from solera_operator.controllers.failures import LOOK_AGAIN_SECONDS, job_events
+from solera_operator.controllers.stored import Stored
+from solera_operator.domain.diagnosis import Failure, event_failure
+from solera_operator.domain.fingerprint import evaluation_id, training_token
+from solera_operator.domain.lifecycle import Act, Recorded, Run, Step, next_step
+from solera_operator.domain.observed import KubeEvent
+from solera_operator.domain.verdicts import as_version
+from solera_operator.domain.versions import wanted_version
+from solera_operator.engine.client import KubeClient
+from solera_operator.engine.clock import Clock
+from solera_operator.engine.errors import AlreadyExists, ApiError, Conflict, Unavailable
+from solera_operator.engine.events import EventRecorder
+from solera_operator.engine.resource import JOBS, names
+from solera_operator.engine.runner import Result
+from solera_operator.engine.status import patch_if_changed
+from solera_operator.engine.store import Key
+from solera_operator.resources import jobs
+from solera_operator.resources.names import evaluate_job_name, report_job_name, train_job_name
+from solera_operator.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+NAME_TAKEN_SECONDS = 3.0
+REFUSED_SECONDS = 15.0
+
+
+class ModelVersionController:
+    """Carries out one ModelVersion at a time; the only writer of its Jobs and its status."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        caches: Caches,
+        settings: Settings,
+        events: EventRecorder,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._settings = settings
+        self._events = events
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> Result:
+        """Bring one version a step further, or find that there is nothing to do."""
+        stored = self._caches.versions.get(*key)
+        if stored is None or stored.meta.deleting or isinstance(stored.value, Invalid):
+            return Result()  # a version is Solera's own: one that cannot be read is left as it is
+        version = stored.value
+        model = self._model_of(version, stored.meta.owner_uid)
+        wanted = self._wanted_evaluation(version, model)
+        train, evaluate, report = await self._runs(version, wanted)
+        step = next_step(self._recorded(version), wanted, train, evaluate, report)
+        step, again = await self._act(version, model, step, wanted)
+        await self._write_status(stored, version, model, step, wanted)
+        await self._let_go(key, wanted)
+        if step.act is Act.WAIT and any(run.needs_events for run in (train, evaluate, report)):
+            again = LOOK_AGAIN_SECONDS
+        return Result(requeue_after=again)
+
+    # -- observe -----------------------------------------------------------------------------------
+
+    def _model_of(self, version: ModelVersion, owner: str | None) -> TrainedModel | None:
+        stored = self._caches.models.get(version.metadata.namespace, version.spec.model_name)
+        if stored is None or stored.meta.uid != owner or isinstance(stored.value, Invalid):
+            return None
+        return stored.value
+
+    def _wanted_evaluation(self, version: ModelVersion, model: TrainedModel | None) -> str:
+        """The evaluation that the model's gates ask for, if this is the version that its spec wants."""
+        artifact = version.status.artifact
+        if model is None or artifact is None:
+            return ""
+        token = training_token(model.spec.task, model.spec.training)
+        gates = model.spec.gates or ()
+        siblings = [
+            as_version(v.value, token, gates)
+            for v in self._caches.versions.by_index(BY_MODEL, (model.metadata.namespace, model.metadata.name))
+            if isinstance(v.value, ModelVersion) and v.meta.owner_uid == model.metadata.uid
+        ]
+        wanted = wanted_version(siblings, token)
+        if wanted is None or wanted.name != version.metadata.name:
+            return ""
+        return evaluation_id(gates, artifact.digest)
+
+    def _recorded(self, version: ModelVersion) -> Recorded:
+        status = version.status
+        artifact = status.artifact
+        failed = status.last_failure is not None
+        evaluation = status.evaluation or ""
+        return Recorded(
+            digest=artifact.digest if artifact is not None else "",
+            evaluation=evaluation if status.verdict is not None else "",
+            failed=failed and artifact is None,
+            failed_evaluation=evaluation if failed and status.verdict is None else "",
+        )
+
+    async def _runs(self, version: ModelVersion, evaluation: str) -> tuple[Run, Run, Run]:
+        """The train Job, the evaluate Job, and the report Job for whichever result is to come."""
+        name = version.metadata.name
+        if version.status.artifact is None:
+            train = await self._run(version, train_job_name(name))
+            report = await self._run(version, report_job_name(name, "train", None))
+            return train, Run(), report
+        if not evaluation:
+            return Run(), Run(), Run()
+        evaluate = await self._run(version, evaluate_job_name(name, evaluation))
+        report = await self._run(version, report_job_name(name, "evaluate", evaluation))
+        return Run(), evaluate, report
+
+    async def _run(self, version: ModelVersion, name: str) -> Run:
+        namespace = version.metadata.namespace
+        job = self._caches.jobs.get(namespace, name)
+        if job is None or job.meta.owner_uid != version.metadata.uid:
+            return Run()
+        pods = tuple(
+            pod
+            for pod in self._caches.pods.by_index(BY_VERSION, (namespace, version.metadata.name))
+            if pod.job_name == name
+        )
+        return Run(job, pods, await job_events(self._client, job, pods))
+
+    # -- act ---------------------------------------------------------------------------------------
+
+    async def _act(
+        self, version: ModelVersion, model: TrainedModel | None, step: Step, evaluation: str
+    ) -> tuple[Step, float | None]:
+        """Create the Job that the step asks for; what stands in its way becomes the step's note."""
+        settings = self._settings
+        match step.act:
+            case Act.TRAIN:
+                return await self._create(version, step, jobs.train_job(version, settings))
+            case Act.REPORT_TRAIN:
+                return await self._create(version, step, jobs.report_job(version, "train", None, settings))
+            case Act.REPORT_EVALUATE:
+                wanted = jobs.report_job(version, "evaluate", evaluation, settings)
+                return await self._create(version, step, wanted)
+            case Act.EVALUATE if model is not None:
+                gates = [gate.document() for gate in model.spec.gates or ()]
+                return await self._create(
+                    version, step, jobs.evaluate_job(version, gates, evaluation, settings)
+                )
+        return step, None
+
+    async def _create(
+        self, version: ModelVersion, step: Step, wanted: dict[str, Any]
+    ) -> tuple[Step, float | None]:
+        namespace, name = names(wanted)
+        try:
+            answer = await self._client.create(wanted)
+        except AlreadyExists:
+            return await self._taken(version, step, namespace, name)
+        except (Conflict, Unavailable):
+            raise
+        except ApiError as error:
+            return replace(step, act=Act.WAIT, note=_refused(name, error)), REFUSED_SECONDS
+        self._caches.jobs.observe(answer)
+        log.info("job created", job=name)
+        return step, None
+
+    async def _taken(
+        self, version: ModelVersion, step: Step, namespace: str, name: str
+    ) -> tuple[Step, float | None]:
+        """A Job of that name is there: ours (the answer to an earlier create was lost), or not."""
+        found = await self._client.get(JOBS, namespace, name)
+        owners = found["metadata"].get("ownerReferences") or () if found is not None else ()
+        if found is not None and any(owner["uid"] == version.metadata.uid for owner in owners):
+            self._caches.jobs.observe(found)
+            return step, None
+        note = Failure("NameConflict", f"a Job {name} exists that is not this version's: delete it")
+        return replace(step, act=Act.WAIT, note=note), NAME_TAKEN_SECONDS
+
+    async def _let_go(self, key: Key, evaluation: str) -> None:
+        """Give a time to live to every ended Job whose result is recorded, or is not wanted any more."""
+        stored = self._caches.versions.get(*key)  # with our own status patch in it
+        if stored is None or isinstance(stored.value, Invalid):
+            return
+        needed = _needed(key[1], self._recorded(stored.value), evaluation)
+        for job in self._caches.jobs.by_index(BY_VERSION, key):
+            if job.meta.owner_uid != stored.meta.uid or not job.outcome or job.has_ttl:
+                continue
+            if job.meta.name not in needed:
+                patch = jobs.ttl_patch(self._settings)
+                self._caches.jobs.observe(await self._client.patch(JOBS, *job.meta.key, patch))
+
+    # -- status ------------------------------------------------------------------------------------
+
+    async def _write_status(
+        self,
+        stored: Stored[ModelVersion],
+        version: ModelVersion,
+        model: TrainedModel | None,
+        step: Step,
+        evaluation: str,
+    ) -> None:
+        wanted = version_status.desired_status(version, model, step, evaluation, self._clock.now())
+        answer = await patch_if_changed(self._client, stored.live(), wanted.document())
+        if answer is None:
+            return
+        self._caches.versions.observe(answer)
+        said = _ANNOUNCED.get(step.act)
+        if said is not None:
+            ready = wanted.conditions[0]
+            kind: Literal["Normal", "Warning"] = "Warning" if ready.reason in _bad(step) else "Normal"
+            self._announce(stored.live(), said, ready.reason, ready.message, kind)
+
+    def _announce(
+        self,
+        regarding: Mapping[str, Any],
+        action: str,
+        reason: str,
+        note: str,
+        kind: Literal["Normal", "Warning"],
+    ) -> None:
+        log.info("version", action=action, reason=reason, message=note)
+        self._events.emit(regarding, reason=reason, note=note, action=action, kind=kind)
+
+
+def _needed(version: str, recorded: Recorded, evaluation: str) -> set[str]:
+    """Names of the Jobs from which something is still to be read."""
+    if recorded.failed:
+        return set()
+    if not recorded.digest:
+        return {train_job_name(version), report_job_name(version, "train", None)}
+    if not evaluation or evaluation in (recorded.evaluation, recorded.failed_evaluation):
+        return set()
+    return {evaluate_job_name(version, evaluation), report_job_name(version, "evaluate", evaluation)}
+
+
+_ANNOUNCED = {
+    Act.TRAIN: "Train",
+    Act.EVALUATE: "Evaluate",
+    Act.RECORD_TRAIN: "RecordTraining",
+    Act.RECORD_EVALUATE: "RecordEvaluation",
+    Act.RECORD_FAILURE: "RecordFailure",
+}
+
+
+def _bad(step: Step) -> set[str]:
+    """Reasons that deserve a warning."""
+    return {step.note.reason} if step.act is Act.RECORD_FAILURE and step.note else {"GateFailed", "NoGates"}
+
+
+def _refused(name: str, error: ApiError) -> Failure:
+    """A Job that the API server does not take: quota on Jobs, a policy, a value that only Jobs check."""
+    told = event_failure([KubeEvent("FailedCreate", error.message)])
+    reason = told.reason if told is not None and told.reason != "FailedCreate" else "JobRefused"
+    return Failure(reason, f"the API server refused the Job {name}: {error.message}"[:1024])
