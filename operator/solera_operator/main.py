@@ -190,6 +190,9 @@ def _unsynced(caches: Caches) -> Callable[[], str | None]:
 
 
 def _unled(leadership: Leadership) -> Callable[[], str | None]:
-    return lambda: (
-        None if leadership.standing_by else "neither leading nor standing by: the Lease is unreadable"
-    )
+    def check() -> str | None:
+        if leadership.leading.is_set() or leadership.standing_by:
+            return None
+        return "neither leading nor standing by: the Lease cannot be read"
+
+    return check

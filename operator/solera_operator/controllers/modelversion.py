@@ -16,6 +16,7 @@ from solera_operator.domain.diagnosis import Failure, event_failure
 from solera_operator.domain.fingerprint import evaluation_id, training_token
 from solera_operator.domain.lifecycle import Act, Recorded, Run, Step, next_step
 from solera_operator.domain.observed import KubeEvent
+from solera_operator.domain.status import stored_form
 from solera_operator.domain.verdicts import as_version
 from solera_operator.domain.versions import wanted_version
 from solera_operator.engine.client import KubeClient
@@ -206,7 +207,7 @@ class ModelVersionController:
         evaluation: str,
     ) -> None:
         wanted = version_status.desired_status(version, model, step, evaluation, self._clock.now())
-        answer = await patch_if_changed(self._client, stored.live(), wanted.document())
+        answer = await patch_if_changed(self._client, stored.live(), stored_form(wanted))
         if answer is None:
             return
         self._caches.versions.observe(answer)

@@ -27,6 +27,7 @@ from solera_operator.domain.fingerprint import split_salt, training_token
 from solera_operator.domain.observed import Deployment
 from solera_operator.domain.promotion import Champion, Pin
 from solera_operator.domain.rollout import Rollout, plan_rollout
+from solera_operator.domain.status import stored_form
 from solera_operator.domain.verdicts import as_version
 from solera_operator.domain.versions import (
     Confirm,
@@ -293,7 +294,7 @@ class TrainedModelController:
         wanted = {
             **world.stored.status,
             "champion": champion.document(),
-            "rejected": [entry.document() for entry in rejected],
+            "rejected": [entry.document() for entry in rejected] or None,
         }
         await self._patch(world.stored, wanted)
         before = world.champion.version if world.champion else "none"
@@ -393,7 +394,7 @@ class TrainedModelController:
         )
         wanted = desired_status(seen)
         before = {c.type: c for c in world.model.status.conditions}
-        if await self._patch(world.stored, wanted.document()):
+        if await self._patch(world.stored, stored_form(wanted)):
             for condition in wanted.conditions:
                 old = before.get(condition.type)
                 if condition.type in {"Ready", "Stalled"} and (

@@ -2,12 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
+from solera_core.spec.base import SpecModel
 from solera_operator.api.objects import Condition as StoredCondition
 from solera_operator.api.objects import ConditionStatus
 from solera_operator.domain.assessment import Condition
 
 MESSAGE_LIMIT = 4096
+
+
+def stored_form(status: SpecModel) -> dict[str, Any]:
+    """Status as it is written: an empty list is left out, as an absent field is."""
+    return {field: value for field, value in status.document().items() if value != []}
 
 
 def timed(
