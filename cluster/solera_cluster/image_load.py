@@ -46,7 +46,7 @@ def into_kind(builder: Builder, references: Sequence[str], cluster: str) -> None
 
 
 def _import(archive: Path) -> None:
-    node.ctr("images", "import", "--no-progress", str(archive))
+    node.ctr("images", "import", str(archive))
 
 
 def _kind(*arguments: str) -> None:

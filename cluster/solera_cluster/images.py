@@ -76,7 +76,7 @@ def tags() -> dict[str, str]:
 
 
 def build(names: Iterable[str] = ()) -> list[Recipe]:
-    """Build what is missing of the named images (all by default) and what they stand on; give their recipes."""
+    """Build what is missing of the named images (all by default) and of what they stand on."""
     wanted = recipes(names)
     builder = image_builder.choose()
     existing = builder.existing()
@@ -84,10 +84,10 @@ def build(names: Iterable[str] = ()) -> list[Recipe]:
         return wanted
     with _lock():
         existing = builder.existing()
-        for recipe in image_recipes.closure(parent for recipe in wanted for parent in recipe.parents):
-            if recipe.reference not in existing:
-                _build_one(builder, recipe)
-                existing.add(recipe.reference)
+        for below in image_recipes.closure(parent for recipe in wanted for parent in recipe.parents):
+            if below.reference not in existing:
+                _build_one(builder, below)
+                existing.add(below.reference)
         # Sources may have been edited while the images below were built.
         wanted = recipes(recipe.name for recipe in wanted)
         return [recipe if recipe.reference in existing else _build_one(builder, recipe) for recipe in wanted]
@@ -102,7 +102,7 @@ def load(names: Iterable[str] = ()) -> None:
     references = [recipe.reference for recipe in build(tuple(names) or _loadable())]
     builder = image_builder.choose()
     target = selection.current()
-    if target is selection.Target.EXISTING and not _is_ours(lifecycle.main_kubeconfig()):
+    if target is selection.Target.EXISTING and not is_local(lifecycle.main_kubeconfig()):
         raise ClusterError(
             "CLUSTER=existing: images cannot be loaded into nodes that are not on this machine; push these to"
             f" a registry of that cluster and name them in its manifests: {' '.join(references)}"
@@ -114,7 +114,7 @@ def load(names: Iterable[str] = ()) -> None:
             image_load.into_containerd(builder, references)
 
 
-def _is_ours(kubeconfig: Path) -> bool:
+def is_local(kubeconfig: Path) -> bool:
     """Whether a kubeconfig leads to the local cluster, whatever file it is in."""
     return f"https://{network.NODE_ADDRESS}:" in kubeconfig.read_text()
 
