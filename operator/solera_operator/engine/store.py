@@ -104,16 +104,20 @@ class Store(Generic[T]):
         entry = self._entries.get(key)
         if version <= (entry.version if entry is not None else self._gone_at(key)):
             return
-        self._deleted_at.pop(key, None)
-        self._set(key, version, self._projected(key, obj))
+        value = self._projected(key, obj)
+        if value is None:  # as good as deleted, so its version must be remembered likewise
+            self._bury(key, version)
+        else:
+            self._deleted_at.pop(key, None)
+            self._set(key, version, value)
 
     def remove(self, obj: Mapping[str, Any]) -> None:
         """Take in a deletion; `obj` carries the version of the deletion."""
         key, version = names(obj), version_of(obj)
         self._highest = max(self._highest, version)
         entry = self._entries.get(key)
-        if entry is not None and entry.version > version:
-            return  # another object of that name has come since
+        if version < (entry.version if entry is not None else self._gone_at(key)):
+            return  # we know something newer: another object of that name has come since
         self._bury(key, version)
 
     def replace(self, scope: str | None = None) -> "Replacement[T]":
