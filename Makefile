@@ -80,14 +80,14 @@ test-api: .venv/.ready ## against a real API server, without nodes
 	$(BIN)/python -m pytest tests/api -n 2 --dist loadfile -q
 
 .PHONY: test-e2e
-test-e2e: deploy ## whole cluster: real pods, real requests
+test-e2e: .venv/.ready deploy ## whole cluster: real pods, real requests
 	KUBECONFIG=$$($(TOOL) kubeconfig) $(BIN)/python -m pytest tests/e2e -q
 
 # ---- the cluster ---------------------------------------------------------------------------------
 
 .PHONY: demo
 demo: ## from a bare machine to an answered prediction
-	@$(PYTHON) cluster/demo.py
+	@$(TOOL) demo
 
 .PHONY: cluster
 cluster: ## a running cluster with its platform (CLUSTER=auto|kind|local|existing)
@@ -95,12 +95,13 @@ cluster: ## a running cluster with its platform (CLUSTER=auto|kind|local|existin
 	@$(TOOL) platform install
 
 .PHONY: deploy
-deploy: cluster .venv/.ready ## Solera on the cluster
-	@$(PYTHON) cluster/demo.py --only-deploy
+deploy: cluster ## Solera on the cluster, ready
+	@$(TOOL) deploy
+	@$(TOOL) platform wait
 
 .PHONY: redeploy
 redeploy: ## put a code change on the running cluster
-	@$(PYTHON) cluster/demo.py --only-deploy
+	@$(TOOL) deploy
 
 .PHONY: down
 down: ## stop the local cluster and leave nothing behind
@@ -116,7 +117,7 @@ kubeconfig: ## the kubeconfig's path
 
 .PHONY: predict
 predict: ## a sample row through the stable Service: make predict MODEL=iris
-	@$(PYTHON) cluster/predict.py $(MODEL)
+	@$(TOOL) predict $(MODEL)
 
 .PHONY: clean
 clean: ## remove the environment and build output of this checkout

@@ -10,7 +10,7 @@ from solera_cluster.command import Command
 from solera_cluster.errors import ClusterError
 
 # Each of these modules has a tuple COMMANDS.
-MODULES = ("cluster_commands", "build_commands", "images", "platform")
+MODULES = ("cluster_commands", "build_commands", "images", "platform", "deploy", "prediction", "demo")
 
 
 def commands() -> list[Command]:
