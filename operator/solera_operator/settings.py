@@ -51,7 +51,7 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
 
 
 class ArtifactStore(_Section):
@@ -203,7 +203,11 @@ def _explain(source: str, error: ValidationError) -> list[str]:
         elif item["type"] == "string_pattern_mismatch":
             message = "has the wrong form"
         line = f"{source}: {path}: {message}" if path else f"{source}: {message}"
-        if item["type"] != "missing" and path and not isinstance(item["input"], dict):
+        if (
+            item["type"] not in {"missing", "extra_forbidden"}
+            and path
+            and not isinstance(item["input"], dict)
+        ):
             line += f"; found {item['input']!r}"
         key = next((str(part) for part in reversed(item["loc"]) if isinstance(part, str)), "")
         if item["type"] == "extra_forbidden":

@@ -36,7 +36,9 @@ SETTINGS = Settings.parse(
             }
         ],
         "networkPolicy": {
-            "gatewayNamespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "envoy-gateway-system"}},
+            "gatewayNamespaceSelector": {
+                "matchLabels": {"kubernetes.io/metadata.name": "envoy-gateway-system"}
+            },
             "monitoringNamespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
         },
     }

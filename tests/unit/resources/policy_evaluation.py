@@ -22,13 +22,13 @@ def allowed(
     policies: list[dict[str, Any]], source: Peer, target: Peer, port: int, protocol: str = "TCP"
 ) -> bool:
     """Whether both the policies of the source and those of the target let a new connection through."""
-    return _one_way(policies, target, source, port, protocol, "Ingress") and _one_way(
-        policies, source, target, port, protocol, "Egress"
+    return _one_way(policies, target, source, (protocol, port), "Ingress") and _one_way(
+        policies, source, target, (protocol, port), "Egress"
     )
 
 
 def _one_way(
-    policies: list[dict[str, Any]], pod: Peer, other: Peer, port: int, protocol: str, direction: str
+    policies: list[dict[str, Any]], pod: Peer, other: Peer, port: tuple[str, int], direction: str
 ) -> bool:
     """``pod`` is the end whose policies count; pods that no policy selects are open."""
     chosen = [
@@ -42,13 +42,13 @@ def _one_way(
         return True
     key, side = ("ingress", "from") if direction == "Ingress" else ("egress", "to")
     return any(
-        _port(rule, port, protocol) and _peer(rule.get(side), other, policy["metadata"]["namespace"])
+        _port(rule, *port) and _peer(rule.get(side), other, policy["metadata"]["namespace"])
         for policy in chosen
         for rule in policy["spec"].get(key, [])
     )
 
 
-def _port(rule: dict[str, Any], port: int, protocol: str) -> bool:
+def _port(rule: dict[str, Any], protocol: str, port: int) -> bool:
     ports = rule.get("ports")
     return not ports or any(
         entry.get("protocol", "TCP") == protocol and entry.get("port", port) == port for entry in ports
