@@ -81,7 +81,7 @@ def up(name: str, controllers: bool, takeover: bool) -> Instance:
     if whole and os.geteuid() != 0:
         raise ClusterError("a node needs root: run as root, or start the API server alone with --api-only")
     with _locked(name):
-        existing = _usable(name, takeover)
+        existing = usable(name, takeover)
         packages.ensure(packages.NODE if whole else packages.CONTROL_PLANE)
         binaries = build.ensure(["control-plane", "node"] if whole else ["control-plane"])
         if existing is None:
@@ -117,7 +117,7 @@ def _change_controllers(made: Instance, controllers: bool) -> Instance:
     return instance.record(dataclasses.replace(made, controllers=controllers))
 
 
-def _usable(name: str, takeover: bool) -> Instance | None:
+def usable(name: str, takeover: bool) -> Instance | None:
     """Give the recorded cluster to go on with, or None after clearing away what cannot be gone on with."""
     existing = instance.read(name)
     if existing is None:

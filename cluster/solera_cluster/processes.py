@@ -44,8 +44,14 @@ def start_time(stat: str) -> int:
     return int(stat.rpartition(")")[2].split()[19])
 
 
-def _is_dead(stat: str) -> bool:
-    return stat.rpartition(")")[2].split()[0] in {"Z", "X"}
+def is_dead(stat: str) -> bool:
+    """
+    Whether a process has ended, by its line of /proc/PID/stat.
+
+    The first thread of a killed program is a zombie at once; its ports are free when the others are gone too.
+    """
+    fields = stat.rpartition(")")[2].split()
+    return fields[0] in {"Z", "X"} and int(fields[17]) <= 1
 
 
 def _boot() -> str:
@@ -61,7 +67,7 @@ def _stat(pid: int) -> str | None:
 
 def is_same(recorded: PidFile, boot: str, stat: str | None) -> bool:
     """Whether the process that has the recorded pid now is the one that was recorded, and lives."""
-    if stat is None or recorded.boot != boot or _is_dead(stat):
+    if stat is None or recorded.boot != boot or is_dead(stat):
         return False
     return start_time(stat) == recorded.started
 
@@ -153,7 +159,7 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
 
 def living(pids: Iterable[int]) -> list[int]:
     """Give those of the pids that are still processes, zombies apart."""
-    return [pid for pid in pids if (stat := _stat(pid)) is not None and not _is_dead(stat)]
+    return [pid for pid in pids if (stat := _stat(pid)) is not None and not is_dead(stat)]
 
 
 def end(pids: Sequence[int], patience: float) -> None:
