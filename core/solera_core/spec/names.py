@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from solera_core.spec.rules import Rules, matches
+from solera_core.spec.rules import Rule, Rules, matches
 
 LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
@@ -43,12 +43,22 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x0
 """A column of the data: anything without control characters. (A pattern, since lists of them are long.)"""
 
 
-def model_name_problem(name: str) -> str | None:
-    """Return what is wrong with the name of a TrainedModel, or None."""
-    if len(name) > MODEL_NAME_MAX:
-        return f"write at most {MODEL_NAME_MAX} characters (children get longer names), not {len(name)}"
-    if re.fullmatch(MODEL_NAME, name) is None:
-        return f"write lower-case letters, digits and '-', beginning with a letter, not '{name}'"
-    if re.search(r"-v[0-9]+$", name):
-        return f"the name may not end in -v<digits>, which is how versions are called: rename '{name}'"
-    return None
+MODEL_NAME_RULES = (
+    Rule(
+        message=f"write at most {MODEL_NAME_MAX} characters, since children get longer names",
+        cel=f"self.size() <= {MODEL_NAME_MAX}",
+        check=lambda name: len(name) <= MODEL_NAME_MAX,
+    ),
+    matches(
+        MODEL_NAME,
+        "write lower-case letters, digits and '-', beginning with a letter, since it names a Service",
+    ),
+    Rule(
+        message="a name may not end in -v<digits>, which is how versions are called: rename '{}'",
+        cel="!self.matches('-v[0-9]+$')",
+        check=lambda name: re.search(r"-v[0-9]+$", name) is None,
+        shown_cel="self",
+        shown=lambda name: name,
+    ),
+)
+"""Rules about the name of a TrainedModel."""

@@ -5,7 +5,7 @@ so everything that is read goes through `parse`. Its problems have the paths and
 words that the API server would give.
 """
 
-import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,13 +14,16 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from solera_core.nearest import did_you_mean, listed
 from solera_core.spec.learning import LearningSpec
-from solera_core.spec.names import model_name_problem
+from solera_core.spec.names import MODEL_NAME_RULES
 from solera_core.spec.rules import BROKEN
 
 Model = TypeVar("Model", bound=BaseModel)
 GROUP = "solera.dev"
 API_VERSION = f"{GROUP}/v1alpha1"
+NOT_LEARNED = frozenset({"serving", "versionHistoryLimit"})
+"""Fields of a TrainedModel's spec that say nothing about learning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def parse(model: type[Model], value: Any, *, at: str = "") -> Model | Invalid:
     try:
         return model.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = _telling(error.errors(include_url=False))
         return Invalid(tuple(problem for detail in details for problem in _problems(model, detail, at)))
 
 
@@ -76,19 +79,30 @@ def parse_manifest(manifest: Any) -> tuple[str, LearningSpec] | Invalid:
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     if not isinstance(name, str):
         problems.append(Problem("metadata.name", "write the name of the model"))
-    elif wrong := model_name_problem(name):
-        problems.append(Problem("metadata.name", wrong))
+    else:
+        broken = (rule.problem(name) for rule in MODEL_NAME_RULES)
+        problems += [Problem("metadata.name", message) for message in broken if message]
     spec = manifest.get("spec")
-    known = {field.alias for field in LearningSpec.model_fields.values()} | {"task"}
-    learned = (
-        {key: value for key, value in spec.items() if key in known} if isinstance(spec, Mapping) else spec
-    )
-    parsed = parse(LearningSpec, learned, at="spec")
-    if isinstance(parsed, Invalid):
+    if isinstance(spec, Mapping):
+        spec = {key: value for key, value in spec.items() if key not in NOT_LEARNED}
+    parsed = parse(LearningSpec, spec, at="spec")
+    if spec is None:
+        problems.append(Problem("spec", "Required value"))
+    elif isinstance(parsed, Invalid):
         problems.extend(parsed.problems)
     if problems or isinstance(parsed, Invalid):
         return Invalid(tuple(problems))
     return str(name), parsed
+
+
+def _telling(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is too short when that is only so because items of it are wrong."""
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(other["loc"][: len(detail["loc"])] == detail["loc"] != other["loc"] for other in details)
+    ]
 
 
 def _problems(model: type[BaseModel], detail: ErrorDetails, at: str) -> list[Problem]:
@@ -114,14 +128,13 @@ def join(at: str, *parts: str | int) -> str:
 
 _MESSAGES: dict[str, Callable[[Any, dict[str, Any]], str]] = {
     "missing": lambda _, __: "Required value",
-    "enum": lambda value, told: f"Unsupported value: {value!r}: supported values: {told['expected']}",
-    "literal_error": lambda value, told: (
-        f"Unsupported value: {value!r}: supported values: {told['expected']}"
-    ),
+    "enum": lambda value, told: _unsupported(value, told["expected"]),
+    "literal_error": lambda value, told: _unsupported(value, told["expected"]),
     "too_long": lambda _, told: f"Too many: may have at most {told['max_length']} items",
     "too_short": lambda _, told: f"Too few: should have at least {told['min_length']} items",
     "string_too_long": lambda _, told: f"Too long: may not be more than {told['max_length']} characters",
     "string_too_short": lambda _, told: f"Too short: should have at least {told['min_length']} characters",
+    "string_pattern_mismatch": lambda value, told: f"should match '{told['pattern']}', not {value!r}",
     "greater_than_equal": lambda value, told: (
         f"should be greater than or equal to {told['ge']}, not {value!r}"
     ),
@@ -134,19 +147,23 @@ _MESSAGES: dict[str, Callable[[Any, dict[str, Any]], str]] = {
 }
 
 
+def _unsupported(value: Any, expected: str) -> str:
+    allowed = ", ".join(f'"{name}"' for name in re.findall(r"'([^']*)'", expected))
+    return f"Unsupported value: {value!r}: supported values: {allowed}"
+
+
 def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     """Say in the API server's terms what pydantic found."""
     if detail["type"] == "extra_forbidden":
-        return f"unknown field{_nearest(model, detail['loc'])}"
+        return f"unknown field.{_nearest(model, detail['loc'])}"
     message = _MESSAGES.get(detail["type"])
     return message(detail["input"], detail.get("ctx", {})) if message else detail["msg"]
 
 
 def _nearest(model: type[BaseModel], loc: tuple[str | int, ...]) -> str:
-    """Return ", did you mean …?" for an unknown field, or nothing when no known one is near."""
+    """Return what to write instead of an unknown field."""
     known = _fields(model, loc[:-1])
-    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f", did you mean {near[0]}?" if near else f", known fields: {', '.join(known)}" if known else ""
+    return did_you_mean(str(loc[-1]), known) or f" Known are {listed(known)}"
 
 
 def prune(model: type[BaseModel], value: Any) -> Any:

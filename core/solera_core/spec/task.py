@@ -40,18 +40,6 @@ METRICS: dict[Task, tuple[str, ...]] = {
     Task.CLASSIFICATION: CLASSIFICATION_METRICS,
     Task.REGRESSION: REGRESSION_METRICS,
 }
-LOWER_IS_BETTER = frozenset(
-    {
-        "log_loss",
-        "brier_score",
-        "mean_absolute_error",
-        "median_absolute_error",
-        "mean_squared_error",
-        "root_mean_squared_error",
-        "mean_absolute_percentage_error",
-        "max_error",
-    }
-)
 AT_MOST_ONE = (
     *(name for name in CLASSIFICATION_METRICS if name != "log_loss"),
     "r2",
