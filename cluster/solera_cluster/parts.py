@@ -26,26 +26,26 @@ class Part:
 
 # In the order in which they are wanted: an API server answers long before a node is needed.
 PARTS = (
-    Part("etcd", "control-plane", "go.etcd.io/etcd/server/v3", 60),
-    Part("kube-apiserver", "control-plane", "k8s.io/kubernetes/cmd/kube-apiserver", 300),
-    Part("kubectl", "control-plane", "k8s.io/kubernetes/cmd/kubectl", 50),
-    Part("kube-controller-manager", "control-plane", "k8s.io/kubernetes/cmd/kube-controller-manager", 60),
-    Part("kube-scheduler", "node", "k8s.io/kubernetes/cmd/kube-scheduler", 15),
+    Part("etcd", "control-plane", "go.etcd.io/etcd/server/v3", 55),
+    Part("kube-apiserver", "control-plane", "k8s.io/kubernetes/cmd/kube-apiserver", 330),
+    Part("kubectl", "control-plane", "k8s.io/kubernetes/cmd/kubectl", 25),
+    Part("kube-controller-manager", "control-plane", "k8s.io/kubernetes/cmd/kube-controller-manager", 90),
+    Part("kube-scheduler", "node", "k8s.io/kubernetes/cmd/kube-scheduler", 10),
     Part("containerd", "node", "github.com/containerd/containerd/v2/cmd/containerd", 40),
     Part(
         "containerd-shim-runc-v2",
         "node",
         "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-        5,
+        1,
     ),
-    Part("ctr", "node", "github.com/containerd/containerd/v2/cmd/ctr", 5),
-    Part("kubelet", "node", "k8s.io/kubernetes/cmd/kubelet", 40),
-    Part("kube-proxy", "node", "k8s.io/kubernetes/cmd/kube-proxy", 15),
+    Part("ctr", "node", "github.com/containerd/containerd/v2/cmd/ctr", 4),
+    Part("kubelet", "node", "k8s.io/kubernetes/cmd/kubelet", 25),
+    Part("kube-proxy", "node", "k8s.io/kubernetes/cmd/kube-proxy", 8),
     Part("pause", "node", "./pause", 1),
     Part("coredns", "platform", "github.com/coredns/coredns", 50),
-    Part("metrics-server", "platform", "sigs.k8s.io/metrics-server/cmd/metrics-server", 15),
-    Part("versitygw", "platform", "github.com/versity/versitygw/cmd/versitygw", 100),
-    Part("envoy-gateway", "platform", "github.com/envoyproxy/gateway/cmd/envoy-gateway", 100),
+    Part("metrics-server", "platform", "sigs.k8s.io/metrics-server/cmd/metrics-server", 13),
+    Part("versitygw", "platform", "github.com/versity/versitygw/cmd/versitygw", 70),
+    Part("envoy-gateway", "platform", "github.com/envoyproxy/gateway/cmd/envoy-gateway", 110),
     Part("helm", "platform", "helm.sh/helm/v3/cmd/helm", 20),
 )
 GROUPS = tuple(dict.fromkeys(part.group for part in PARTS))

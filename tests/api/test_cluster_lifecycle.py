@@ -1,9 +1,11 @@
 """The cluster tool itself, on API servers of its own beside whatever else is running."""
 
+import http.client
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,12 +47,16 @@ def pids() -> dict[str, int | None]:
     return {component.name: component.pid for component in seen.components}
 
 
-def http_status(authority: str, url: str, *options: str) -> str:
-    """Give the status of an answer, 000 when there was none."""
-    command = ["curl", "--silent", "--max-time", "5", "--output", "/dev/null", "--write-out", "%{http_code}"]
-    where = paths.cluster_dir(NAME) / "pki"
-    command += ["--cacert", f"{authority}.crt", *options, url]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=where).stdout
+def http_status(port: int, path: str, context: ssl.SSLContext) -> int | None:
+    """Give the status of the answer; None when the connection was refused."""
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 @pytest.fixture(autouse=True)
@@ -88,10 +94,14 @@ def test_traffic_without_a_certificate_is_refused():
     up()
     made = instance.read(NAME)
     assert made is not None
-    assert http_status("ca", f"{made.server}/api/v1/pods") == "403"
-    etcd = f"https://127.0.0.1:{made.ports['etcd']}/version"
-    assert http_status("etcd-ca", etcd) == "000", "etcd answered a client without a certificate"
-    assert http_status("etcd-ca", etcd, "--cert", "etcd-client.crt", "--key", "etcd-client.key") == "200"
+    pki = made.pki
+    stranger = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+    assert http_status(made.ports["kube-apiserver"], "/api/v1/pods", stranger) == 403
+
+    to_etcd = ssl.create_default_context(cafile=str(pki / "etcd-ca.crt"))
+    assert http_status(made.ports["etcd"], "/version", to_etcd) is None, "etcd answered a stranger"
+    to_etcd.load_cert_chain(pki / "etcd-client.crt", pki / "etcd-client.key")
+    assert http_status(made.ports["etcd"], "/version", to_etcd) == 200
 
 
 @pytest.mark.parametrize("victim", ["etcd", "kube-apiserver"])
