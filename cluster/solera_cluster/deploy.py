@@ -14,13 +14,13 @@ _COMPONENTS = ("components",)
 _ROLLOUT_SECONDS = 120
 
 
-def deploy() -> None:
+def deploy() -> dict[str, str]:
     """
-    Build and load what has changed, apply it and wait until the operator is ready.
+    Build and load what has changed, apply it, wait until the operator is ready; give the images.
 
     Raises ClusterError with the operator's own last words where it does not get ready.
     """
-    images.load(_COMPONENTS)
+    references = {recipe.name: recipe.reference for recipe in images.load(_COMPONENTS)}
     with progress.step("applying kinds and operator", expected_seconds=5):
         kubectl.run(
             *("apply", "--server-side", "--force-conflicts", "--field-manager=solera-cluster"),
@@ -28,17 +28,18 @@ def deploy() -> None:
         )
         kinds = ("crd/trainedmodels.solera.dev", "crd/modelversions.solera.dev")
         kubectl.run("wait", "--for=condition=Established", *kinds, "--timeout=30s")
-        kubectl.apply(_manifests())
+        kubectl.apply(_manifests(references))
     with progress.step("waiting for the operator", expected_seconds=5):
         _wait()
+    return references
 
 
-def _manifests() -> str:
+def _manifests(references: dict[str, str]) -> str:
     """The overlay of the local cluster with this checkout's images."""
     render = _load_render()
     try:
         text: str = render.render(
-            "local", images.tags(), paths.CHECKOUT / "build" / "manifests" / "local", str(lifecycle.kubectl())
+            "local", references, paths.CHECKOUT / "build" / "manifests" / "local", str(lifecycle.kubectl())
         )
     except render.RenderError as error:
         raise ClusterError(str(error)) from error
@@ -82,9 +83,8 @@ def operator_image() -> str:
 
 def _run(_arguments: argparse.Namespace) -> int:
     before = operator_image()
-    deploy()
-    now = images.tags()
-    print(json.dumps({"operator": now["operator"], "changed": before != now["operator"]}))
+    now = deploy()
+    print(json.dumps({**now, "changed": before != now["operator"]}))
     return 0
 
 

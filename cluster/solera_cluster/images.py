@@ -93,13 +93,14 @@ def build(names: Iterable[str] = ()) -> list[Recipe]:
         return [recipe if recipe.reference in existing else _build_one(builder, recipe) for recipe in wanted]
 
 
-def load(names: Iterable[str] = ()) -> None:
+def load(names: Iterable[str] = ()) -> list[Recipe]:
     """
-    Build what is missing, then bring what the nodes of the cluster lack to them.
+    Build what is missing, then bring what the nodes of the cluster lack to them; give their recipes.
 
     Raises ClusterError for a cluster that is neither kind's nor our own: its owner has a registry.
     """
-    references = [recipe.reference for recipe in build(tuple(names) or _loadable())]
+    built = build(tuple(names) or _loadable())
+    references = [recipe.reference for recipe in built]
     builder = image_builder.choose()
     target = selection.current()
     if target is selection.Target.EXISTING and not is_local(lifecycle.main_kubeconfig()):
@@ -112,6 +113,7 @@ def load(names: Iterable[str] = ()) -> None:
             image_load.into_kind(builder, references, kind.CLUSTER_NAME)
         else:
             image_load.into_containerd(builder, references)
+    return built
 
 
 def is_local(kubeconfig: Path) -> bool:
