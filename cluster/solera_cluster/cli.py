@@ -1,25 +1,18 @@
 """The command line: collects the modules' commands, runs one and shows its error."""
 
 import argparse
-import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 
-from solera_cluster.command import Command
+from solera_cluster import build_commands, cluster_commands, images, platform
 from solera_cluster.errors import ClusterError
 
-# Each of these modules has a tuple COMMANDS.
-MODULES = ("cluster_commands", "build_commands", "images", "platform", "deploy", "prediction", "demo")
-
-
-def commands() -> list[Command]:
-    """All commands, in the order of MODULES."""
-    found: list[Command] = []
-    for name in MODULES:
-        if importlib.util.find_spec(f"solera_cluster.{name}"):
-            found += importlib.import_module(f"solera_cluster.{name}").COMMANDS
-    return found
+COMMANDS = (
+    *cluster_commands.COMMANDS,
+    *build_commands.COMMANDS,
+    *images.COMMANDS,
+    *platform.COMMANDS,
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A real Kubernetes cluster on this machine, built from package registries.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in commands():
+    for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
