@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from solera_cluster import build_commands, cluster_commands, images, platform
+from solera_cluster import build_commands, cluster_commands, demo, deploy, images, platform, prediction
 from solera_cluster.errors import ClusterError
 
 COMMANDS = (
@@ -12,6 +12,9 @@ COMMANDS = (
     *build_commands.COMMANDS,
     *images.COMMANDS,
     *platform.COMMANDS,
+    *deploy.COMMANDS,
+    *prediction.COMMANDS,
+    *demo.COMMANDS,
 )
 
 
