@@ -97,9 +97,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        if self._state is _State.OPEN and (self._current is not None or self._pending):
-            self._state = _State.LAST
-            return True
+        """Take the end of what the client sends as its departure: work for it would be for nobody."""
         return False
 
     def connection_lost(self, _exc: Exception | None) -> None:

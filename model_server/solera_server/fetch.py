@@ -32,9 +32,9 @@ def fetch(uri: str, digest: str, out: Path, environ: Mapping[str, str]) -> None:
     Copy the artifact at ``uri`` into ``out`` and verify every byte against ``digest``.
 
     ``out`` may exist (a volume's mount point) and is then filled; the manifest comes last, so that a
-    directory that was written in part is never an artifact. If ``out`` is this artifact already nothing is
-    done; another artifact's files are replaced, and other files refused. The store's settings are the JSON object in the environment's
-    SOLERA_STORE; without it the store is the URI's parent. Raises Failure.
+    directory that was written in part is never an artifact. If ``out`` is this artifact already, nothing is
+    done; another artifact's files are replaced, and other files refused. The store's settings are the JSON
+    object in the environment's SOLERA_STORE; without it the store is the URI's parent. Raises Failure.
     """
     if not artifact.is_digest(digest):
         raise Failure(Reason.BAD_SPEC, f'--digest "{digest}": write sha256: and 64 hexadecimal digits.')

@@ -54,7 +54,9 @@ class SklearnPredictor:
     def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         rows = frame(dict(zip(self._names, batch.columns, strict=True)))
         try:
-            return {name: np.asarray(getattr(self._model, name)(rows)) for name in outputs}
+            # A number near the end of the range may overflow on the way; the answer then says so.
+            with np.errstate(all="ignore"):
+                return {name: np.asarray(getattr(self._model, name)(rows)) for name in outputs}
         except ValueError:
             refused = _refused_value(batch)
             if refused is None:

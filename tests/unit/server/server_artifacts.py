@@ -49,23 +49,21 @@ def write_iris(directory: Path, estimator: Any = None) -> Trained:
     model = make_pipeline(
         StandardScaler(), LogisticRegression(max_iter=500) if estimator is None else estimator
     )
-    return _write(directory, schema, model, rows, names, rows[::10])
+    return _write(directory, schema, model, rows, target=names, examples=rows[::10])
 
 
 def mixed_rows(count: int = 120) -> list[dict[str, Any]]:
     generator = np.random.default_rng(7)
-    rows = []
-    for index in range(count):
-        rows.append(
-            {
-                "age": None if index % 11 == 0 else float(generator.integers(18, 80)) + 0.5,
-                "visits": int(generator.integers(0, 50)),
-                "city": None if index % 13 == 0 else ["Porto", "Jerez", "Málaga"][index % 3],
-                "member": bool(index % 2),
-                "since": f"20{10 + index % 15}-03-01T12:00:00Z",
-            }
-        )
-    return rows
+    return [
+        {
+            "age": None if index % 11 == 0 else float(generator.integers(18, 80)) + 0.5,
+            "visits": int(generator.integers(0, 50)),
+            "city": None if index % 13 == 0 else ["Porto", "Jerez", "Málaga"][index % 3],
+            "member": bool(index % 2),
+            "since": f"20{10 + index % 15}-03-01T12:00:00Z",
+        }
+        for index in range(count)
+    ]
 
 
 def write_mixed(directory: Path) -> Trained:
@@ -97,22 +95,23 @@ def write_mixed(directory: Path) -> Trained:
     model = make_pipeline(prepare, RandomForestClassifier(n_estimators=10, random_state=7, n_jobs=2))
     target = np.array([(row["visits"] > 25) ^ row["member"] for row in rows])
     examples = [*rows[:20], {**rows[0], "city": "Cádiz", "age": -1e9}]
-    return _write(directory, schema, model, rows, target, examples)
+    return _write(directory, schema, model, rows, target=target, examples=examples)
 
 
 def write_regression(directory: Path) -> Trained:
     generator = np.random.default_rng(3)
-    rows = [{"x": float(x), "y": None if x > 1.5 else float(-x)} for x in generator.normal(size=80)]
+    numbers = generator.normal(size=80)
+    rows = [{"x": float(x), "y": None if x > 1.5 else float(-x)} for x in numbers]
     schema = Schema(
         "Regression", Target("z", "Float"), (Feature("x", "Float", nullable=False), Feature("y", "Float"))
     )
-    target = np.array([row["x"] ** 2 for row in rows])
+    target = numbers**2
     model = make_pipeline(HistGradientBoostingRegressor(max_iter=20, random_state=0))
-    return _write(directory, schema, model, rows, target, rows[:30])
+    return _write(directory, schema, model, rows, target=target, examples=rows[:30])
 
 
 def _write(
-    directory: Path, schema: Schema, model: Any, rows: list[Any], target: Any, examples: list[Any]
+    directory: Path, schema: Schema, model: Any, rows: list[Any], *, target: Any, examples: list[Any]
 ) -> Trained:
     model.fit(frame(decode_rows(schema, rows)), target)
     directory.mkdir(parents=True, exist_ok=True)
