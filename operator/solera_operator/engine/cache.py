@@ -104,7 +104,8 @@ class _Follower:
         self._store = store
         self._on_listed = on_listed
         self._position: str | None = None  # version up to which we know everything; None: list first
-        self._failures = 0
+        self._failures = 0  # in a row, without anything in between
+        self._expired = 0  # likewise
         self._rng = random.Random()  # noqa: S311 - jitter, no secret
 
     async def run(self) -> None:
@@ -116,7 +117,6 @@ class _Follower:
                 self._failures = self._failures + 1 if clock.monotonic() - began < _HASTY else 0
                 reason = "ended"
             except ApiError as failure:
-                self._failures += 1
                 reason = self._recover(failure)
             collection.client.metrics.watch_restarts.labels(collection.resource.label, reason).inc()
             if self._failures:
@@ -126,6 +126,11 @@ class _Follower:
     def _recover(self, failure: ApiError) -> str:
         """Decide where to go on after a failure: at the same place, or with a new list."""
         stale = isinstance(failure, Gone) or failure.caused_by("ResourceVersionTooLarge")
+        if stale:  # the server is well: list soon, whatever the failures before
+            self._expired += 1
+            self._failures = self._expired
+        else:
+            self._failures += 1
         if stale or not isinstance(failure, Unavailable):
             self._position = None
         quiet = stale or (isinstance(failure, Unavailable) and self._failures < 3)
@@ -177,4 +182,4 @@ class _Follower:
             elif kind != "BOOKMARK":
                 self._store.observe(obj)
             self._position = obj["metadata"]["resourceVersion"]
-            self._failures = 0
+            self._failures = self._expired = 0

@@ -12,6 +12,7 @@ store is reported; from then on the store is whole.
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 import aiohttp
@@ -32,6 +33,10 @@ _BACKOFF_BASE, _BACKOFF_CAP = 0.5, 5.0
 _SETTLED = 30.0  # kopf running this long without falling over is a fresh start
 
 log = structlog.get_logger(__name__)
+
+
+class WriteRefused(RuntimeError):  # noqa: N818 - says what happened
+    """kopf wanted to write."""
 
 
 class Feed(Store[T], Generic[T]):
@@ -167,13 +172,17 @@ class KopfSource:
     async def _notice_lists(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Note the last page of each list of ours that kopf reads."""
+        """Count kopf's requests, and note each page of a list of ours that it reads."""
         response = await handler(request)
-        if response.status == 200 and "watch" not in request.url.query:
-            for feed in self._feeds:
-                for namespace in self._namespaces or (None,):
-                    if request.url.path == feed.resource.path(namespace):
+        verb, label = "get", "discovery"
+        for feed in self._feeds:
+            for namespace in self._namespaces or (None,):
+                if request.url.path == feed.resource.path(namespace):
+                    verb = "watch" if "watch" in request.url.query else "list"
+                    label = feed.resource.label
+                    if verb == "list" and response.status == HTTPStatus.OK:
                         self._lists.put_nowait((feed, namespace))
+        self._client.metrics.api_requests.labels(verb, label, str(response.status)).inc()
         return response
 
     async def _complete_lists(self) -> None:
@@ -211,7 +220,7 @@ async def _read_only(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     if request.method != "GET":
-        raise PermissionError(f"kopf only reads here, but wanted {request.method} {request.url.path}")
+        raise WriteRefused(f"kopf only reads here, but wanted {request.method} {request.url.path}")
     return await handler(request)
 
 

@@ -96,7 +96,9 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
+TestQueueMachine.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, report_multiple_bugs=False
+)
 
 
 async def test_waiting_workers_get_every_key_once_at_a_time():
@@ -119,7 +121,7 @@ async def test_waiting_workers_get_every_key_once_at_a_time():
             queue.add_after(("ns", name), 0.0 if round_ % 2 else 0.001)
         await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        while queue.depth() or queue.running() or queue.next_due() is not None:
+        while queue.depth() or queue.running() or queue.next_due() is not None:  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.001)
     queue.close()
     await asyncio.gather(*workers)

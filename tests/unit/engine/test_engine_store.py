@@ -50,7 +50,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def on_change(self, key: Key, old: int | None, new: int | None) -> None:
         assert old != new
-        assert self.reported.get(key) == old, f"{key}: told {old} -> {new}, but last was {self.reported.get(key)}"
+        assert self.reported.get(key) == old, (
+            f"{key}: told {old} -> {new}, but last was {self.reported.get(key)}"
+        )
         if new is None:
             del self.reported[key]
         else:
@@ -189,7 +191,9 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=200, stateful_step_count=50, deadline=None, report_multiple_bugs=False)
+TestStoreMachine.settings = settings(
+    max_examples=200, stateful_step_count=50, deadline=None, report_multiple_bugs=False
+)
 
 
 def test_a_list_of_one_namespace_leaves_the_others_alone():
