@@ -47,7 +47,8 @@ class SharedServer:
         STATE.mkdir(parents=True, exist_ok=True)
         self._users = (STATE / "api-tests.users").open("a")
         self._starting = STATE / "api-tests.starting"
-        self._ours = STATE / "api-tests.started"
+        # In the server's own directory: it goes when somebody stops that server and starts another one.
+        self._ours = STATE / "cluster" / CLUSTER / "started-by-tests"
 
     def acquire(self) -> Path:
         """Start the server if it is not up, and return the path of its kubeconfig."""
@@ -74,7 +75,7 @@ class SharedServer:
         with locked(self._starting):
             if self._is_last() and self._ours.exists():
                 cluster_tool("down", "--name", CLUSTER)
-                self._ours.unlink()
+                self._ours.unlink(missing_ok=True)
 
     def _is_last(self) -> bool:
         """Give the shared lock up and say whether nobody else holds it."""
