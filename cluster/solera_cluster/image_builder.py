@@ -5,19 +5,20 @@ buildah keeps its images below the cache directory, so that removing that direct
 """
 
 import functools
-import io
 import json
 import os
 import shutil
 import subprocess
-import tarfile
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from solera_cluster import packages, paths
+from solera_cluster import oci_layout, packages, paths
 from solera_cluster.errors import ClusterError
 from solera_cluster.image_recipes import Recipe
+
+_PUSHED = "pushed"
 
 
 class Builder(Protocol):
@@ -85,7 +86,7 @@ class Buildah:
         packages.ensure({"buildah": "buildah"})
         command = [
             *self._command,
-            *("bud", "--quiet", "--layers=false", "--timestamp", "0", "--format", "oci", "--pull-never"),
+            *("bud", "--layers=false", "--timestamp", "0", "--format", "oci", "--pull-never"),
             *("--isolation", "chroot", "--network", "host", *_build_arguments(recipe)),
             *("--file", str(recipe.containerfile), "--tag", recipe.reference, str(context)),
         ]
@@ -93,38 +94,27 @@ class Buildah:
 
     def export(self, reference: str, archive: Path, present: Collection[str]) -> None:
         """
-        Write an OCI archive of uncompressed layers.
+        Write an OCI archive; its lower layers are not compressed, which would take longest.
 
-        The layout that buildah pushes to is kept for each repository, so that layers which it already has are
-        not copied again.
+        buildah compresses whatever it pushes to an OCI layout, unless the layout has the layer already. So
+        the lower layers get there, once, by a push to a plain directory, which does not compress.
         """
-        repository = reference.rpartition(":")[0].rpartition("/")[2]
-        layout = self._folder / "layouts" / repository
-        layout.parent.mkdir(parents=True, exist_ok=True)
-        (layout / "index.json").unlink(missing_ok=True)
-        push = [
-            *self._command,
-            "push",
-            "--quiet",
-            "--disable-compression",
-            reference,
-            f"oci:{layout}:current",
-        ]
-        _run(push, what=f"exporting {reference}")
-        index = json.loads((layout / "index.json").read_text())
-        manifests = index["manifests"]
-        manifests[0]["annotations"] = {"io.containerd.image.name": reference}
-        blobs = _blobs(layout, manifests[0]["digest"])
-        for path in (layout / "blobs" / "sha256").iterdir():
-            if f"sha256:{path.name}" not in blobs:
-                path.unlink()
-        with tarfile.open(archive, "w") as tar:
-            _add_text(tar, "oci-layout", '{"imageLayoutVersion":"1.0.0"}')
-            _add_text(tar, "index.json", json.dumps(index))
-            for digest in sorted(blobs):
-                if digest not in present:
-                    name = "blobs/" + digest.replace(":", "/")
-                    tar.add(layout / name, name)
+        layout = oci_layout.Layout(self._folder / "layout")
+        inspect = [*self._command, "inspect", "--type", "image", reference]
+        image = json.loads(_run(inspect, what=f"inspecting {reference}"))
+        layers = image["OCIv1"]["rootfs"]["diff_ids"]
+        if not layout.has(layers[:-1]) or len(layers) == 1:
+            with tempfile.TemporaryDirectory(prefix="plain-", dir=self._folder) as plain:
+                self._push("--disable-compression", reference, f"dir:{plain}")
+                manifest = layout.take(Path(plain))
+        else:
+            self._push(reference, f"oci:{layout.folder}:{_PUSHED}")
+            manifest = layout.pushed()
+        layout.write_archive(manifest, reference, archive, present)
+        layout.keep_only_shared(layers[:-1])
+
+    def _push(self, *arguments: str) -> None:
+        _run([*self._command, "push", "--quiet", *arguments], what=f"exporting {arguments[-2]}")
 
     def size(self, reference: str) -> int:
         """Sum the uncompressed layers' sizes, from the storage's own records."""
@@ -138,6 +128,7 @@ class Buildah:
         """Remove images that nothing is built upon; layers still used by others stay."""
         for reference in references:
             _run([*self._command, "rmi", "--force", reference], what=f"removing {reference}")
+        oci_layout.Layout(self._folder / "layout").forget_shared()
 
 
 class Docker:
@@ -191,18 +182,6 @@ def choose() -> Builder:
     if named not in {"", "buildah", "docker"}:
         raise ClusterError(f"SOLERA_BUILDER is {named!r}; write buildah or docker, or leave it out")
     return Docker() if named == "docker" or (not named and docker_runs()) else Buildah()
-
-
-def _blobs(layout: Path, manifest_digest: str) -> set[str]:
-    """Digests of everything that an image in an OCI layout consists of."""
-    manifest = json.loads((layout / "blobs" / manifest_digest.replace(":", "/")).read_text())
-    return {manifest_digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])}
-
-
-def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(text.encode())
-    tar.addfile(entry, io.BytesIO(text.encode()))
 
 
 def _bytes(text: str) -> int:
