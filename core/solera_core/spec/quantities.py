@@ -60,7 +60,7 @@ def parse_quantity(value: str | int) -> Decimal:
     text = str(value)
     if re.fullmatch(_QUANTITY, text) is None:
         raise ValueError(f"write a quantity such as 500m, 2 or 1Gi, not '{text}'")
-    number = text.rstrip("mkMGTPEi")
+    number = text.rstrip("mkKMGTPEi")
     return Decimal(number) * _FACTORS[text[len(number) :]]
 
 

@@ -2,10 +2,10 @@
 
 import manifest_tables as tables
 import pytest
+
 from solera_core.catalogue import DEFAULT_RUNTIME, load
 from solera_core.spec import Invalid, Problem, parse_manifest
 from solera_core.training_check import check_training
-
 from solera_operator.api import ModelVersion, TrainedModel, read
 
 KINDS = {"TrainedModel": TrainedModel, "ModelVersion": ModelVersion}
