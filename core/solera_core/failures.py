@@ -26,6 +26,7 @@ class Reason(StrEnum):
     RUNTIME_MISMATCH = "RuntimeMismatch"
     PARITY_FAILED = "ParityFailed"
     ADDRESS_UNAVAILABLE = "AddressUnavailable"
+    RESULT_NOT_FOUND = "ResultNotFound"
     STORE_UNAVAILABLE = "StoreUnavailable"
     STORE_DENIED = "StoreDenied"
     INTERRUPTED = "Interrupted"
@@ -62,6 +63,7 @@ EXIT_CODES: dict[Reason, int] = {
     Reason.RUNTIME_MISMATCH: EXIT_BAD_DATA,
     Reason.PARITY_FAILED: EXIT_BAD_DATA,
     Reason.ADDRESS_UNAVAILABLE: EXIT_TEMPORARY,
+    Reason.RESULT_NOT_FOUND: EXIT_TEMPORARY,
     Reason.STORE_UNAVAILABLE: EXIT_STORE_UNAVAILABLE,
     Reason.STORE_DENIED: EXIT_STORE_DENIED,
     Reason.INTERRUPTED: EXIT_TEMPORARY,

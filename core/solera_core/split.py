@@ -54,8 +54,13 @@ def held_out(keys: Sequence[str], salt: str, test_percent: int) -> npt.NDArray[n
 
 def row_keys(columns: Iterable[tuple[str, Sequence[Any]]]) -> list[str]:
     """Return a key for each row made from all its values; the order of the columns does not matter."""
+    return join_keys((name, column_keys(values)) for name, values in columns)
+
+
+def join_keys(columns: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return a key for each row from the canonical texts of its values."""
     ordered = sorted(columns, key=lambda item: item[0])
-    texts = [[_escaped(text) for text in column_keys(values)] for _, values in ordered]
+    texts = [[_escaped(text) for text in column] for _, column in ordered]
     return [_SEPARATOR.join(row) for row in zip(*texts, strict=True)]
 
 

@@ -18,14 +18,16 @@ ESTIMATORS: list[str] = [
     *_names(
         "linear_model",
         "LogisticRegression RidgeClassifier SGDClassifier LinearRegression Ridge Lasso ElasticNet"
-        " HuberRegressor BayesianRidge SGDRegressor PoissonRegressor GammaRegressor TweedieRegressor QuantileRegressor",
+        " HuberRegressor BayesianRidge SGDRegressor PoissonRegressor GammaRegressor"
+        " TweedieRegressor QuantileRegressor",
     ),
     *_names("tree", "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor"),
     *_names(
         "ensemble",
         "RandomForestClassifier RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor"
         " GradientBoostingClassifier GradientBoostingRegressor HistGradientBoostingClassifier"
-        " HistGradientBoostingRegressor AdaBoostClassifier AdaBoostRegressor BaggingClassifier BaggingRegressor",
+        " HistGradientBoostingRegressor AdaBoostClassifier AdaBoostRegressor BaggingClassifier"
+        " BaggingRegressor",
     ),
     *_names("neighbors", "KNeighborsClassifier KNeighborsRegressor"),
     *_names("naive_bayes", "GaussianNB MultinomialNB ComplementNB BernoulliNB"),
