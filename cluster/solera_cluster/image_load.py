@@ -10,10 +10,15 @@ from solera_cluster.errors import ClusterError
 from solera_cluster.image_builder import Builder
 
 
+def missing_in_containerd(references: Sequence[str]) -> list[str]:
+    """Give those that the running local cluster's containerd does not have."""
+    present = set(node.ctr("images", "list", "--quiet").split())
+    return [reference for reference in references if reference not in present]
+
+
 def into_containerd(builder: Builder, references: Sequence[str]) -> None:
     """Import into the running local cluster's containerd; raises ClusterError when it does not run."""
-    present = set(node.ctr("images", "list", "--quiet").split())
-    missing = [reference for reference in references if reference not in present]
+    missing = missing_in_containerd(references)
     folder = paths.cache_dir() / "images"
     for reference in missing:
         with (

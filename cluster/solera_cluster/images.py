@@ -108,10 +108,10 @@ def load(names: Iterable[str] = ()) -> list[Recipe]:
             "CLUSTER=existing: images cannot be loaded into nodes that are not on this machine; push these to"
             f" a registry of that cluster and name them in its manifests: {' '.join(references)}"
         )
-    with _lock():
-        if target is selection.Target.KIND:
-            image_load.into_kind(builder, references, kind.CLUSTER_NAME)
-        else:
+    if target is selection.Target.KIND:
+        image_load.into_kind(builder, references, kind.CLUSTER_NAME)
+    elif image_load.missing_in_containerd(references):
+        with _lock():
             image_load.into_containerd(builder, references)
     return built
 
