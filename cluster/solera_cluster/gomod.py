@@ -12,6 +12,7 @@ from solera_cluster import parts, paths, progress, toolchain, versions
 from solera_cluster.errors import ClusterError
 
 MODULE = "solera.dev/cluster"
+_ARCHITECTURES = ("amd64", "arm64")
 _STAGED = re.compile(r"^\s*(?:replace\s+)?(k8s\.io/\S+)\s+=>\s+\./staging/", re.MULTILINE)
 _REQUIRED = re.compile(r"^\s*(?:require\s+)?([\w.-]+\.[\w-]+/\S+)\s+(v\S+)\s*$", re.MULTILINE)
 
@@ -90,14 +91,20 @@ def lock() -> None:
         (directory / "go.mod").write_text(render(wanted, libraries))
         with progress.step("resolving all Go modules", expected_seconds=40):
             packages = [part.package for part in parts.PARTS]
-            _run(go, directory, "list", "-mod=mod", "-deps", *packages)
+            for architecture in _ARCHITECTURES:
+                _run(go, directory, "list", "-mod=mod", "-deps", *packages, GOARCH=architecture)
         for name in ("go.mod", "go.sum"):
             shutil.copyfile(directory / name, paths.GO_MODULE / name)
 
 
-def _run(go: Path, directory: Path, *arguments: str) -> str:
+def _run(go: Path, directory: Path, *arguments: str, **variables: str) -> str:
     result = subprocess.run(
-        [go, *arguments], cwd=directory, env=environment(), capture_output=True, text=True, check=False
+        [go, *arguments],
+        cwd=directory,
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode:
         command = " ".join(arguments[:4])
