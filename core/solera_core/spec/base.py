@@ -29,6 +29,14 @@ class SpecModel(BaseModel):
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        """Take null for an absent field, as the API server does."""
+        if isinstance(value, dict) and None in value.values():
+            return {key: item for key, item in value.items() if item is not None}
+        return value
+
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
         enforce(type(self).rules, self)

@@ -75,7 +75,7 @@ class _IntOrString:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Return what a structural schema says about such a value."""
-        return {"x-kubernetes-int-or-string": True, "pattern": f"^{_QUANTITY}$"}
+        return {"x-kubernetes-int-or-string": True, "pattern": f"^{_QUANTITY}$", "minimum": 0}
 
     @staticmethod
     def validate(value: Any) -> str | int:
