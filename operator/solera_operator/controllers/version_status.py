@@ -25,7 +25,7 @@ def desired_status(
     gates = (model.spec.gates or ()) if model is not None and evaluation else None
     if step.act is Act.RECORD_TRAIN:
         verdict = Verdict.PENDING
-        note: Failure | None = Failure("Evaluating", "is to be evaluated on held-out rows")
+        note: Failure | None = Failure("Evaluating", "evaluation on held-out rows begins")
     else:
         verdict = verdict_of(after, gates)
         note = _note(after, verdict, step)
@@ -122,10 +122,13 @@ def _evaluated(result: Mapping[str, Any], has_gates: bool) -> dict[str, Any]:
 
 
 def measured(value: float | str | None) -> str | None:
-    """A measured number as status holds it; None for one that is absent or not finite."""
+    """A measured number as status holds it, in six digits; None for one that is absent or not finite.
+
+    Nothing is decided on it: gates were judged by the Job, on the number itself.
+    """
     if value is None or not math.isfinite(number := float(value)):
         return None
-    return repr(number)
+    return repr(float(f"{number:.6g}"))
 
 
 def _gate(gate: Mapping[str, Any]) -> api.GateResult:

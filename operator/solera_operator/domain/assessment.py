@@ -68,7 +68,7 @@ def conditions(s: Situation) -> tuple[Condition, ...]:
     elif ready.status != "True":
         out.append(Condition("Reconciling", "True", ready.reason, ready.message))
     if s.wanted is not None and s.wanted.verdict is Verdict.PENDING and s.refusal is None:
-        note = s.wanted_note or Failure("Training", f"{s.wanted.name} is being trained")
+        note = s.wanted_note or Failure("Training", "training is under way")
         out.append(Condition("Training", "True", note.reason, f"{s.wanted.name}: {note.message}"))
     return tuple(out)
 
@@ -120,7 +120,7 @@ def _ready(s: Situation) -> Condition:
         if s.wanted is None:
             return Condition("Ready", "False", "Progressing", "a version for this spec is being created")
         if s.wanted.verdict is Verdict.PENDING:
-            note = s.wanted_note or Failure("Progressing", "is being trained")
+            note = s.wanted_note or Failure("Progressing", "training is under way")
             return Condition("Ready", "False", note.reason, f"{s.wanted.name}: {note.message}")
     return _serving(s)
 

@@ -108,14 +108,14 @@ class _Kind:
 
 
 _TRAIN = _Kind(
-    "train", Act.TRAIN, Act.REPORT_TRAIN, Act.RECORD_TRAIN, Failure("Training", "is being trained")
+    "train", Act.TRAIN, Act.REPORT_TRAIN, Act.RECORD_TRAIN, Failure("Training", "training is under way")
 )
 _EVALUATE = _Kind(
     "evaluate",
     Act.EVALUATE,
     Act.REPORT_EVALUATE,
     Act.RECORD_EVALUATE,
-    Failure("Evaluating", "is being evaluated on held-out rows"),
+    Failure("Evaluating", "evaluation on held-out rows is under way"),
 )
 
 
@@ -145,7 +145,9 @@ def _follow(run: Run, report: Run, kind: _Kind) -> Step:
                 "ResultLost", "the report Job ended without a result; delete this version to train again"
             ),
         )
-    return Step(Act.WAIT, note=progress(report, Failure("ReadingResult", "its result is being read")))
+    return Step(
+        Act.WAIT, note=progress(report, Failure("ReadingResult", "the result is being read from the store"))
+    )
 
 
 def spoken_result(pods: Sequence[Pod], kind: str) -> Result | None:

@@ -10,7 +10,7 @@ from solera_operator.domain.promotion import Champion
 from solera_operator.domain.versions import Verdict, Version
 
 V1 = Champion("iris-v1", "sha256:1", 1, "FirstVersion")
-TRAINING = Failure("Training", "is being trained")
+TRAINING = Failure("Training", "training is under way")
 FAILED = Failure("TargetColumnMissing", "no column specie; nearest: species", 65)
 
 
