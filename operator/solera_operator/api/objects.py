@@ -4,7 +4,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -47,8 +55,15 @@ def rfc3339(moment: datetime) -> str:
 
 Timestamp = Annotated[datetime, _TimestampType()]
 
-Message = Annotated[str, Field(max_length=4096)]
-"""A text for people."""
+MESSAGE_MAX = 4096
+
+
+def _cut(text: Any) -> Any:
+    return f"{text[: MESSAGE_MAX - 1]}…" if isinstance(text, str) and len(text) > MESSAGE_MAX else text
+
+
+Message = Annotated[str, BeforeValidator(_cut), Field(max_length=MESSAGE_MAX)]
+"""A text for people, cut where it is too long: a status has to be written whatever a container said."""
 
 Reason = Annotated[
     str,

@@ -22,7 +22,7 @@ from solera_core.spec import (
     parse_quantity,
 )
 from solera_operator.api.objects import Condition, rfc3339
-from solera_operator.api.trainedmodel import Replicas, Serving
+from solera_operator.api.trainedmodel import Failure, Replicas, Serving
 
 SUFFIXES = ["", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
 
@@ -159,3 +159,15 @@ def test_times_are_utc_seconds():
 
 def test_bounds_of_gates_are_exact():
     assert Gate(metric="accuracy", min="0.1").bounds() == (Decimal("0.1"), None)
+
+
+def test_a_message_of_any_length_can_be_written():
+    written = Condition(
+        type="Ready",
+        status="False",
+        reason="Failed",
+        message="ü" * 5000,
+        last_transition_time=datetime.now(UTC),
+    )
+    assert written.message == "ü" * 4095 + "…"
+    assert Failure(reason="Failed", message="x" * 4096, time=datetime.now(UTC)).message == "x" * 4096
