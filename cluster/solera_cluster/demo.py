@@ -28,8 +28,8 @@ from solera_cluster.errors import ClusterError
 NAMESPACE = prediction.NAMESPACE
 MODEL = "iris"
 HOSTNAME = "iris.example.com"
-MANIFEST = Path("examples") / "iris-s3.yaml"
-DATA = (Path("examples") / "data" / "iris.csv", "s3://models/iris/iris.csv")
+MANIFEST = Path("examples") / "iris-demo.yaml"
+DATA = (Path("examples") / "data" / "iris.csv", "s3://solera-data/iris/iris.csv")
 _READY_SECONDS = 300
 _FIRST = ("coredns", "object-store")  # what the training needs; the rest is built while it runs
 
@@ -89,7 +89,7 @@ def prepare_namespace(name: str) -> None:
     }
     kubectl.apply(json.dumps(namespace))
     credentials = object_store.ensure_credentials()
-    for secret in ("solera-store", "models-data"):
+    for secret in ("solera-store", "solera-data"):
         kubectl.apply(json.dumps(object_store.secret(secret, name, credentials)))
 
 

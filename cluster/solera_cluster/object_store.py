@@ -22,7 +22,7 @@ from solera_cluster.errors import ClusterError
 NAMESPACE = "object-store"
 ENDPOINT = "http://object-store.object-store.svc.cluster.local:7070"
 REGION = "us-east-1"
-BUCKETS = ("solera-artifacts", "models")
+BUCKETS = ("solera-artifacts", "solera-data")
 
 _ADMIN = "object-store-admin"
 _PUT_SECONDS = 60
