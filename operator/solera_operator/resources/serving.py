@@ -23,7 +23,8 @@ DEFAULT_RESOURCES = {
 }
 DEFAULT_ARTIFACT_SPACE = "5Gi"
 
-# Longer than a server takes to let go of its requests after SIGTERM.
+# Longer than a server takes to let go of its requests after SIGTERM: 5 s until endpoints follow, and at most
+# 20 s for what is in flight.
 TERMINATION_GRACE_SECONDS = 60
 # Getting the image, fetching and loading; after it the Deployment says that it does not progress.
 PROGRESS_DEADLINE_SECONDS = 600
@@ -142,6 +143,7 @@ def _server(
         "--name": model.metadata.name,
         "--version": version.metadata.name,
         "--digest": _artifact(version).digest,
+        "--host": "*",
         "--port": str(pods.MODEL_PORT),
         "--management-port": str(pods.MANAGEMENT_PORT),
     }
