@@ -27,13 +27,6 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _MAX_NUMBER_TEXT = 40
 
 
-def split_salt(model: str, seed: int) -> str:
-    """Return the salt of a model's split, in hex: the same on a laptop and in a cluster, for the model's
-    life.
-    """
-    return hashlib.sha256(f"{model}:{seed}".encode()).hexdigest()
-
-
 def held_out(keys: Sequence[str], salt: str, test_percent: int) -> npt.NDArray[np.bool_]:
     """Return for each key whether its row is held out; shape (rows,).
 

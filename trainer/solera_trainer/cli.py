@@ -55,8 +55,8 @@ def _read_spec(path: Path) -> tuple[str, Problem]:
     """Return the model's name and the problem that the YAML states. Raises Failure (BadSpec)."""
     import yaml
 
+    from solera_core.salt import split_salt
     from solera_core.spec import Invalid, parse_manifest
-    from solera_core.split import split_salt
     from solera_trainer.problem import Problem
 
     try:

@@ -60,8 +60,16 @@ class HasMeta(Protocol):
     def meta(self) -> Meta: ...
 
 
-Child = TypeVar("Child", bound=HasMeta)
+Projected = TypeVar("Projected", bound=HasMeta)
 Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child that can be deleted: just this one, whatever has its name later."""
+
+    resource: Resource
+    meta: Meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,12 @@ class Caches:
         self._wake_model = wake_model
         self._wake_version = wake_version
 
-        def reflect(resource: Resource, project: Callable[[Mapping[str, Any]], Child]) -> Reflector[Child]:
+        def reflect(
+            resource: Resource,
+            project: Callable[[Mapping[str, Any]], Projected],
+            *,
+            optional: bool = False,
+        ) -> Reflector[Projected]:
             return Reflector(
                 client,
                 resource,
@@ -131,30 +144,35 @@ class Caches:
                 namespaces=namespaces,
                 label_selector=MANAGED_SELECTOR,
                 indexes=CHILD_INDEXES,
+                optional=optional,
             )
 
         self.jobs: Reflector[Job] = reflect(JOBS, project_job)
         self.pods: Reflector[Pod] = reflect(PODS, project_pod)
         self.deployments: Reflector[Applied[Deployment]] = reflect(DEPLOYMENTS, applied(project_deployment))
         self.services: Reflector[Applied[Service]] = reflect(SERVICES, applied(project_service))
-        self.routes: Reflector[Applied[Route]] = reflect(HTTP_ROUTES, applied(project_route))
+        # A cluster may lack the Gateway API.
+        self.routes: Reflector[Applied[Route]] = reflect(HTTP_ROUTES, applied(project_route), optional=True)
         self.companions: dict[str, Reflector[Applied[None]]] = {
             resource.kind: reflect(resource, applied(nothing))
             for resource in (AUTOSCALERS, DISRUPTION_BUDGETS, NETWORK_POLICIES, SERVICE_ACCOUNTS)
         }
 
     @property
-    def required(self) -> tuple[Reader[Any], ...]:
-        """The caches without which nothing may be decided. Routes are not: a cluster may lack Gateway API."""
+    def _followed(self) -> tuple[Reflector[Any], ...]:
         return (
-            self.models,
-            self.versions,
             self.jobs,
             self.pods,
             self.deployments,
             self.services,
+            self.routes,
             *self.companions.values(),
         )
+
+    @property
+    def required(self) -> tuple[Reader[Any], ...]:
+        """The caches without which nothing may be decided."""
+        return (self.models, self.versions, *self._followed)
 
     def applied(self, kind: str) -> Reflector[Any]:
         """The cache of a kind that is kept by server-side apply."""
@@ -165,6 +183,17 @@ class Caches:
         }
         return named[kind] if kind in named else self.companions[kind]
 
+    def served(self, model: Key, uid: str) -> dict[str, tuple[Child, ...]]:
+        """What serves each version of a model, in the order in which it is to be removed."""
+        found: dict[str, tuple[Child, ...]] = {}
+        for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Deployment", "Service"):
+            cache = self.applied(kind)
+            for child in cache.by_index(BY_MODEL, model):
+                meta: Meta = child.meta
+                if meta.owner_uid == uid and meta.name == meta.labels.get(VERSION_LABEL):
+                    found[meta.name] = (*found.get(meta.name, ()), Child(cache.resource, meta))
+        return found
+
     def synced(self) -> bool:
         """Whether every required cache has had its first full list."""
         return all(cache.synced.is_set() for cache in self.required)
@@ -172,15 +201,7 @@ class Caches:
     async def run(self) -> None:
         """Follow the children until cancelled."""
         async with asyncio.TaskGroup() as group:
-            followed: tuple[Reflector[Any], ...] = (
-                self.jobs,
-                self.pods,
-                self.deployments,
-                self.services,
-                self.routes,
-                *self.companions.values(),
-            )
-            for cache in followed:
+            for cache in self._followed:
                 group.create_task(cache.run())
 
     def _child_changed(self, _: Key, old: HasMeta | None, new: HasMeta | None) -> None:

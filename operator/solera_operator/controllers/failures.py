@@ -50,6 +50,10 @@ async def server_failure(
         return failure, None
     if seen.replica_failure:
         return event_failure([KubeEvent("FailedCreate", seen.replica_failure)]), None
+    if seen.stalled:
+        return Failure(
+            "ServerNotReady", f"no progress within the Deployment's deadline: {seen.stalled}"
+        ), None
     waiting = [pod for pod in pods if not pod.ready]
     if not waiting or not speaks_in_events_only(None, waiting):
         return None, None

@@ -27,9 +27,10 @@ class Gateways:
         self._clock = clock
         self._known: dict[Gateway, tuple[float, Listener]] = {}
 
-    async def listener(self, gateway: Gateway) -> Listener:
-        """The listener that a model's route attaches to."""
+    async def listener(self, gateway: Gateway, namespace: str) -> Listener:
+        """The listener that a route attaches to; ``namespace`` is the model's."""
         now = self._clock.monotonic()
+        gateway = gateway.model_copy(update={"namespace": gateway.namespace or namespace})
         known = self._known.get(gateway)
         if known is not None and now - known[0] < REMEMBERED_SECONDS and not known[1].problem:
             return known[1]

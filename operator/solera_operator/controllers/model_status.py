@@ -111,7 +111,25 @@ def _situation(seen: Seen) -> Situation:
         route_problem=problem,
         route_pending=pending,
         pinned=model.spec.serving.pin is not None,
+        rolling=own is not None and _rolling(model, own),
     )
+
+
+def _rolling(model: TrainedModel, deployment: Deployment) -> bool:
+    """Whether pods still follow an earlier spec.
+
+    The autoscaler's changes move the Deployment's generation too: that its controller has not seen the
+    newest one counts only until the model was Ready with its own current generation.
+    """
+    if not deployment.current:
+        ready = next((c for c in model.status.conditions if c.type == "Ready"), None)
+        carried_out = (
+            ready is not None
+            and ready.status == "True"
+            and ready.observed_generation == model.metadata.generation
+        )
+        return not carried_out
+    return deployment.updated < deployment.total
 
 
 def _route(seen: Seen) -> tuple[Failure | None, bool]:

@@ -61,6 +61,8 @@ class ModelVersionController:
             return Result()  # a version is Solera's own: one that cannot be read is left as it is
         version = stored.value
         model = self._model_of(version, stored.meta.owner_uid)
+        if model is None:  # deleted, and the version will follow; or not made by Solera
+            return Result()
         wanted = self._wanted_evaluation(version, model)
         train, evaluate, report = await self._runs(version, wanted)
         step = next_step(self._recorded(version), wanted, train, evaluate, report)
@@ -77,12 +79,12 @@ class ModelVersionController:
         stored = self._caches.models.get(version.metadata.namespace, version.spec.model_name)
         if stored is None or stored.meta.uid != owner or isinstance(stored.value, Invalid):
             return None
-        return stored.value
+        return None if stored.meta.deleting else stored.value
 
-    def _wanted_evaluation(self, version: ModelVersion, model: TrainedModel | None) -> str:
+    def _wanted_evaluation(self, version: ModelVersion, model: TrainedModel) -> str:
         """The evaluation that the model's gates ask for, if this is the version that its spec wants."""
         artifact = version.status.artifact
-        if model is None or artifact is None:
+        if artifact is None:
             return ""
         token = training_token(model.spec.task, model.spec.training)
         gates = model.spec.gates or ()
@@ -136,7 +138,7 @@ class ModelVersionController:
     # -- act ---------------------------------------------------------------------------------------
 
     async def _act(
-        self, version: ModelVersion, model: TrainedModel | None, step: Step, evaluation: str
+        self, version: ModelVersion, model: TrainedModel, step: Step, evaluation: str
     ) -> tuple[Step, float | None]:
         """Create the Job that the step asks for; what stands in its way becomes the step's note."""
         settings = self._settings
@@ -148,7 +150,7 @@ class ModelVersionController:
             case Act.REPORT_EVALUATE:
                 wanted = jobs.report_job(version, "evaluate", evaluation, settings)
                 return await self._create(version, step, wanted)
-            case Act.EVALUATE if model is not None:
+            case Act.EVALUATE:
                 gates = [gate.document() for gate in model.spec.gates or ()]
                 return await self._create(
                     version, step, jobs.evaluate_job(version, gates, evaluation, settings)
@@ -202,7 +204,7 @@ class ModelVersionController:
         self,
         stored: Stored[ModelVersion],
         version: ModelVersion,
-        model: TrainedModel | None,
+        model: TrainedModel,
         step: Step,
         evaluation: str,
     ) -> None:

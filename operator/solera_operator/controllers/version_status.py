@@ -17,12 +17,12 @@ from solera_operator.domain.versions import Verdict
 
 
 def desired_status(
-    version: ModelVersion, model: TrainedModel | None, step: Step, evaluation: str, now: datetime
+    version: ModelVersion, model: TrainedModel, step: Step, evaluation: str, now: datetime
 ) -> ModelVersionStatus:
     """Status after the step: its result or failure recorded, its conditions made anew."""
     status = _recorded(version, model, step, evaluation, now)
     after = version.model_copy(update={"status": status})
-    gates = (model.spec.gates or ()) if model is not None and evaluation else None
+    gates = (model.spec.gates or ()) if evaluation else None
     if step.act is Act.RECORD_TRAIN:
         verdict = Verdict.PENDING
         note: Failure | None = Failure("Evaluating", "evaluation on held-out rows begins")
@@ -54,14 +54,14 @@ def _note(version: ModelVersion, verdict: Verdict, step: Step) -> Failure | None
 
 
 def _recorded(
-    version: ModelVersion, model: TrainedModel | None, step: Step, evaluation: str, now: datetime
+    version: ModelVersion, model: TrainedModel, step: Step, evaluation: str, now: datetime
 ) -> ModelVersionStatus:
     status, result = version.status, step.result
     match step.act:
         case Act.RECORD_TRAIN if result is not None:
             return status.model_copy(update={**_trained(result, now), "last_failure": None})
         case Act.RECORD_EVALUATE if result is not None:
-            judged = _evaluated(result, bool(model and model.spec.gates))
+            judged = _evaluated(result, bool(model.spec.gates))
             return status.model_copy(update={**judged, "evaluation": evaluation, "last_failure": None})
         case Act.RECORD_FAILURE if step.note is not None:
             failure = StoredFailure(

@@ -12,6 +12,9 @@ from solera_operator.domain.diagnosis import Failure
 from solera_operator.domain.promotion import Champion
 from solera_operator.domain.versions import Verdict, Version
 
+NAME_CONFLICT = "NameConflict"
+"""The reason of what waits for somebody else: an object that is not Solera's has a name that it needs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -41,6 +44,7 @@ class Situation:
         route_problem: why the gateway does not route, None if it does or none is named.
         route_pending: the gateway has not looked at the current route yet.
         pinned: a pin holds the champion.
+        rolling: pods of the champion still follow an earlier spec.
     """
 
     refusal: Failure | None = None
@@ -56,6 +60,17 @@ class Situation:
     route_problem: Failure | None = None
     route_pending: bool = False
     pinned: bool = False
+    rolling: bool = False
+
+
+def first_conditions() -> tuple[Condition, ...]:
+    """The conditions that stand in status as soon as a model has been seen."""
+    said = "the model has been seen; its first version is being created"
+    return (
+        Condition("Ready", "Unknown", "Progressing", said),
+        Condition("Available", "False", "NoChampion", _NO_CHAMPION),
+        Condition("Reconciling", "True", "Progressing", said),
+    )
 
 
 def conditions(s: Situation) -> tuple[Condition, ...]:
@@ -73,9 +88,12 @@ def conditions(s: Situation) -> tuple[Condition, ...]:
     return tuple(out)
 
 
+_NO_CHAMPION = "no version has been promoted yet"
+
+
 def _available(s: Situation) -> Condition:
     if s.champion is None:
-        return Condition("Available", "False", "NoChampion", "no version has been promoted yet")
+        return Condition("Available", "False", "NoChampion", _NO_CHAMPION)
     if s.target_ready > 0:
         return Condition(
             "Available", "True", "Serving", f"{s.target} answers with {_replicas(s.target_ready)}"
@@ -90,6 +108,8 @@ def _stalled(s: Situation) -> Failure | None:
         return s.refusal
     if s.wanted is None or s.pinned:
         return None
+    if s.wanted.verdict is Verdict.PENDING and s.wanted_note and s.wanted_note.reason == NAME_CONFLICT:
+        return _about(s.wanted, s.wanted_note)
     if s.wanted.verdict is Verdict.FAILED:
         return _about(s.wanted, s.wanted_note or Failure("TrainingFailed", "the training failed"))
     if s.wanted.verdict is Verdict.REJECTED:
@@ -129,11 +149,14 @@ def _serving(s: Situation) -> Condition:
     if s.champion is None:
         return Condition("Ready", "False", "Progressing", "the champion is being chosen")
     name = s.champion.version
-    if s.server_failure is not None and (s.champion_ready < s.champion_size or s.target != name):
+    whole = s.champion_ready >= s.champion_size and s.target == name and not s.rolling
+    if s.server_failure is not None and not whole:
         return Condition("Ready", "False", s.server_failure.reason, f"{name}: {s.server_failure.message}")
     if s.target != name or s.champion_ready == 0:
         have = f"{s.champion_ready} of {s.champion_size} replicas ready"
         return Condition("Ready", "False", "Progressing", f"{name} is being brought up: {have}")
+    if s.rolling:
+        return Condition("Ready", "False", "Progressing", f"{name} is rolled to the current spec")
     if s.route_problem is not None:
         return Condition("Ready", "False", s.route_problem.reason, s.route_problem.message)
     if s.route_pending:

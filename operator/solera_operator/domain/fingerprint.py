@@ -14,11 +14,6 @@ def training_token(task: Task, training: Training) -> str:
     return hashlib.sha256(task.encode() + b"\n" + training.canonical()).hexdigest()[:16]
 
 
-def split_salt(model: str, seed: int) -> str:
-    """The salt of the train/test split: the same for a model's life, on a laptop and in a cluster."""
-    return hashlib.sha256(f"{model}:{seed}".encode()).hexdigest()
-
-
 def evaluation_id(gates: Sequence[Gate], digest: str) -> str:
     """What an evaluation judges, as 8 hex digits: the artifact and the gates."""
     judged = b"\n".join([digest.encode(), *(gate.canonical() for gate in gates)])

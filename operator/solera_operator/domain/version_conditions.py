@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from solera_operator.domain.assessment import Condition
+from solera_operator.domain.assessment import NAME_CONFLICT, Condition
 from solera_operator.domain.diagnosis import Failure
 from solera_operator.domain.versions import Verdict
 
@@ -20,7 +20,7 @@ def version_conditions(
     """
     said = note or Failure(verdict.value, _DEFAULT[verdict])
     out = [_ready(verdict, said)]
-    if verdict in (Verdict.REJECTED, Verdict.FAILED):
+    if verdict in (Verdict.REJECTED, Verdict.FAILED) or said.reason == NAME_CONFLICT:
         out.append(Condition("Stalled", "True", said.reason, said.message))
     elif verdict is Verdict.PENDING:
         out.append(Condition("Reconciling", "True", said.reason, said.message))

@@ -11,7 +11,7 @@ import structlog
 from solera_operator.engine import backoff
 from solera_operator.engine.client import KubeClient
 from solera_operator.engine.clock import Clock, SystemClock
-from solera_operator.engine.errors import ApiError, Gone, Unavailable
+from solera_operator.engine.errors import ApiError, Gone, NotFound, Unavailable
 from solera_operator.engine.resource import Resource
 from solera_operator.engine.store import Index, Key, Reader, Store
 
@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _BACKOFF_BASE = 0.2
 _BACKOFF_CAP = 5.0
+_ABSENT = 30.0  # between two looks for a kind that is not installed
 _HASTY = 1.0  # a watch that ends sooner than this counts as a failure
 
 log = structlog.get_logger(__name__)
@@ -46,17 +47,29 @@ class Reflector(Store[T]):
         label_selector: str | None = None,
         field_selector: str | None = None,
         indexes: Mapping[str, Index[T]] | None = None,
+        optional: bool = False,
         page_size: int = 500,
         watch_seconds: float | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """`namespaces` empty: all of them, in one list and watch."""
+        """
+        `namespaces` empty: all of them, in one list and watch.
+
+        `optional`: the kind need not be installed. Until it is there are no objects, and `synced` is set.
+        """
         super().__init__(project, on_change, indexes)
         self.resource = resource
         self._client = client
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._collection = _Collection(
-            client, resource, label_selector, field_selector, page_size, watch_seconds, clock or SystemClock()
+            client,
+            resource,
+            label_selector,
+            field_selector,
+            page_size,
+            watch_seconds,
+            clock or SystemClock(),
+            optional=optional,
         )
         self._unlisted = set(self._namespaces)
         client.metrics.watch_cache(
@@ -87,6 +100,7 @@ class _Collection:
     page_size: int
     watch_seconds: float | None
     clock: Clock
+    optional: bool
 
 
 class _Follower:
@@ -106,6 +120,7 @@ class _Follower:
         self._position: str | None = None  # version up to which we know everything; None: list first
         self._failures = 0  # in a row, without anything in between
         self._expired = 0  # likewise
+        self._absent = False  # the kind was not installed when we looked last
         self._rng = random.Random()  # noqa: S311 - jitter, no secret
 
     async def run(self) -> None:
@@ -117,11 +132,24 @@ class _Follower:
                 self._failures = self._failures + 1 if clock.monotonic() - began < _HASTY else 0
                 reason = "ended"
             except ApiError as failure:
+                if collection.optional and isinstance(failure, NotFound):
+                    await self._await_kind()
+                    continue
                 reason = self._recover(failure)
             collection.client.metrics.watch_restarts.labels(collection.resource.label, reason).inc()
             if self._failures:
                 wait = backoff.delay(self._failures, base=_BACKOFF_BASE, cap=_BACKOFF_CAP, rng=self._rng)
                 await clock.sleep(wait)
+
+    async def _await_kind(self) -> None:
+        """The kind is not installed: say so once, and look again later."""
+        if not self._absent:
+            log.info("kind is not installed", resource=self._collection.resource.label, again=_ABSENT)
+        self._absent = True
+        self._position = None
+        self._failures = 0
+        self._on_listed(self._namespace)
+        await self._collection.clock.sleep(_ABSENT)
 
     def _recover(self, failure: ApiError) -> str:
         """Decide where to go on after a failure: at the same place, or with a new list."""
@@ -163,6 +191,7 @@ class _Follower:
             replacement.page(items, version)
             await asyncio.sleep(0)  # a long list must not starve probes and the Lease
         replacement.finish()
+        self._absent = False
         self._on_listed(self._namespace)
         return version
 

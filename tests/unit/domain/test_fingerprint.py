@@ -1,7 +1,7 @@
 """Equal trainings have equal tokens; what a user changes makes another."""
 
 from solera_core.spec import Gate, Task, Training, parse
-from solera_operator.domain.fingerprint import evaluation_id, split_salt, training_token
+from solera_operator.domain.fingerprint import evaluation_id, training_token
 
 
 def training(**changes) -> Training:
@@ -44,8 +44,3 @@ def test_an_evaluation_is_of_an_artifact_and_its_gates():
     }
     assert len(ids) == 4
     assert all(len(i) == 8 for i in ids)
-
-
-def test_the_salt_depends_on_model_and_seed_only():
-    assert split_salt("iris", 7) != split_salt("iris", 8) != split_salt("iris2", 8)
-    assert len(split_salt("iris", 7)) == 64
