@@ -68,6 +68,10 @@ class Router:
         return refusal or route
 
 
+# What `curl -d` says of any body unless told otherwise; such a body is read as JSON all the same.
+_JSON_MEDIA = (b"application/json", b"application/x-www-form-urlencoded")
+
+
 def _unsupported_media(request: Request) -> Response | None:
     coding = request.headers.get(b"content-encoding", b"identity")
     if coding.lower() != b"identity":
@@ -77,6 +81,6 @@ def _unsupported_media(request: Request) -> Response | None:
         return None
     media, _, parameters = content_type.lower().partition(b";")
     charset = parameters.strip().replace(b'"', b"")
-    if media.strip() == b"application/json" and charset in (b"", b"charset=utf-8"):
+    if media.strip() in _JSON_MEDIA and charset in (b"", b"charset=utf-8"):
         return None
     return error_response(415, "the body must be JSON in UTF-8; send Content-Type: application/json")
