@@ -74,7 +74,8 @@ def _check_runtime(provenance: Any) -> str:
     import sklearn
 
     runtime = provenance.get("runtime") if isinstance(provenance, dict) else None
-    trained = runtime.get("sklearnVersion") if isinstance(runtime, dict) else None
+    versions = runtime.get("versions") if isinstance(runtime, dict) else None
+    trained = versions.get("scikit-learn") if isinstance(versions, dict) else None
     if not isinstance(trained, str):
         raise ArtifactCorrupt("provenance.json does not say which scikit-learn trained the model.")
     here = str(sklearn.__version__)

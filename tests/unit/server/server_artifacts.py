@@ -123,7 +123,9 @@ def _write(
     write_json(directory, artifact.SCHEMA, schema.to_json())
     write_json(directory, artifact.EXAMPLES, {"inputs": examples, "outputs": outputs})
     write_json(directory, artifact.METRICS, {})
-    write_json(directory, artifact.PROVENANCE, {"runtime": {"sklearnVersion": sklearn.__version__}})
+    write_json(
+        directory, artifact.PROVENANCE, {"runtime": {"versions": {"scikit-learn": sklearn.__version__}}}
+    )
     return Trained(directory, artifact.write_manifest(directory).digest, schema, model)
 
 

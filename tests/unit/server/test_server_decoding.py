@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from conftest import nested
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +62,13 @@ def decode(codec: Codec, value: Any) -> Call:
 
 def values(batch: Batch) -> list[list[Any]]:
     return [column.tolist() for column in batch.columns]
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def refusal(codec: Codec, value: Any) -> str:

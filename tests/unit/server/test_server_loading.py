@@ -207,7 +207,7 @@ def test_another_scikit_learn(copy: Path) -> None:
 
 
 def _with_sklearn(provenance: dict[str, Any], version: str) -> dict[str, Any]:
-    return {**provenance, "runtime": {**provenance["runtime"], "sklearnVersion": version}}
+    return {**provenance, "runtime": {**provenance["runtime"], "versions": {"scikit-learn": version}}}
 
 
 def test_provenance_without_a_version(copy: Path) -> None:

@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from conftest import Served, serve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loopback import Served, serve
 from raw_http import ask, post, until
 from server_artifacts import IRIS_FEATURES, Trained, mixed_rows
 
@@ -52,7 +52,7 @@ async def test_v1_predicts_class_names(iris_server: Served) -> None:
 
 
 async def test_v1_mixed_types_agree_with_the_pipeline(mixed_server: Served, mixed: Trained) -> None:
-    rows = [*mixed_rows(), {**mixed_rows()[0], "city": "Cádiz", "age": None}]
+    rows: list[dict[str, Any]] = [*mixed_rows(), {**mixed_rows()[0], "city": "Cádiz", "age": None}]
     expected = mixed.model.predict(frame(decode_rows(mixed.schema, rows))).tolist()
     answer = await call(mixed_server, "POST", "/v1/models/mixed:predict", {"instances": rows})
     assert answer.json() == {"predictions": expected}
@@ -60,7 +60,7 @@ async def test_v1_mixed_types_agree_with_the_pipeline(mixed_server: Served, mixe
 
 
 async def test_v1_regression(regression_server: Served, regression: Trained) -> None:
-    rows = [{"x": 0.5, "y": None}, {"x": -2.0, "y": 1.0}]
+    rows: list[dict[str, Any]] = [{"x": 0.5, "y": None}, {"x": -2.0, "y": 1.0}]
     expected = regression.model.predict(frame(decode_rows(regression.schema, rows))).tolist()
     answer = await call(regression_server, "POST", "/v1/models/regression:predict", {"instances": rows})
     assert answer.json() == {"predictions": expected}
@@ -162,7 +162,7 @@ async def test_bad_input_names_the_place(iris_server: Served) -> None:
 
 
 async def test_values_that_the_model_cannot_take(iris_server: Served, mixed_server: Served) -> None:
-    body = {"instances": [[1, 2, "Infinity", 4]]}
+    body: dict[str, Any] = {"instances": [[1, 2, "Infinity", 4]]}
     answer = await call(iris_server, "POST", "/v1/models/iris:predict", body)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(

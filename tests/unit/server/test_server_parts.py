@@ -1,0 +1,158 @@
+"""The small parts: threads, logs, options, the worker's bookkeeping."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from raw_http import until
+
+from solera_server import cli, logs
+from solera_server.message import Request, Response
+from solera_server.metrics import BUCKETS, Metrics
+from solera_server.threads import cpus, limit_threads
+from solera_server.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, 1.0), ("", 1.0), ("2", 2.0), ("500m", 0.5), ("1500m", 1.5), ("0.25", 0.25), (" 4 ", 4.0)],
+)
+def test_cpu_quantities(text: str | None, expected: float) -> None:
+    assert cpus(text) == expected
+
+
+@pytest.mark.parametrize("text", ["lots", "-1", "0", "nan", "inf", "m", "1k"])
+def test_bad_cpu_quantities(text: str) -> None:
+    with pytest.raises(ValueError):
+        cpus(text)
+
+
+def test_threads_are_whole_and_at_least_one_and_do_not_overrule_the_user() -> None:
+    environ = {"SOLERA_CPUS": "2500m", "OMP_NUM_THREADS": "7"}
+    assert limit_threads(environ) == 2
+    assert environ["OMP_NUM_THREADS"] == "7"
+    assert environ["OPENBLAS_NUM_THREADS"] == "2"
+    assert limit_threads({"SOLERA_CPUS": "250m"}) == 1
+
+
+def test_the_command_line_imports_no_numpy_before_it_sets_threads() -> None:
+    """And nothing of the server imports the specification's types."""
+    code = (
+        "import sys, solera_server.cli\n"
+        "assert 'numpy' not in sys.modules\n"
+        "import solera_server.run, solera_server.fetch\n"
+        "assert not [name for name in sys.modules if name == 'pydantic' or name.startswith('solera_core.spec')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def root_logger() -> Iterator[None]:
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    root.handlers[:], level = before
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_log_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    log = logging.getLogger("test")
+    log.debug("not shown")
+    log.info("shown", extra={"path": Path("x"), "number": 3})
+    try:
+        raise ValueError("why")
+    except ValueError:
+        log.exception("failed")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["event"], first["level"], first["path"], first["number"]) == ("shown", "info", "x", 3)
+    assert first["time"].endswith("+00:00")
+    assert "ValueError: why" in second["exception"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve"],
+        ["--model", "x", "--port", "70000"],
+        ["--model", "x", "--port", "http"],
+        ["--model", "x", "--max-body-bytes", "0"],
+        ["--model", "x", "--receive-timeout", "-1"],
+        ["--model", "x", "--drain-delay", "nan"],
+        ["--model", "x", "--workers", "2"],
+        ["fetch", "--uri", "x"],
+        ["evaluate"],
+    ],
+)
+def test_bad_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["--help"], ["serve", "--help"], ["fetch", "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 0
+        assert "solera-server" in capsys.readouterr().out
+
+
+async def test_worker_answers_in_order_on_the_loop_and_ends() -> None:
+    worker = Worker(asyncio.get_running_loop(), capacity=3)
+    worker.start()
+    answered: list[tuple[int, bool]] = []
+    loop_thread = threading.get_ident()
+
+    def respond(_request: Request, response: Response) -> None:
+        answered.append((response.status, threading.get_ident() == loop_thread))
+
+    gate = threading.Event()
+
+    def work(request: Request) -> Response:
+        gate.wait(5)
+        return Response(int(request.target))
+
+    requests = []
+    for status in (201, 202, 203):
+        request = Request(respond)
+        request.target = str(status).encode()
+        requests.append(request)
+        assert worker.submit(request, work)
+    assert not worker.submit(Request(respond), work), "the fourth is over the capacity"
+    await until(lambda: worker.busy_seconds() > 0)
+    assert (worker.in_flight, worker.queued) == (3, 2)
+    requests[1].abandoned = True
+    gate.set()
+    await until(lambda: worker.in_flight == 0)
+    assert answered == [(201, True), (203, True)]
+    assert worker.busy_seconds() == 0
+    worker.stop()
+    await until(lambda: not worker.alive)
+
+
+def test_histogram_counts_each_value_once_at_its_bound() -> None:
+    metrics = Metrics("m", "v")
+    for seconds in (0.0004, 0.0005, 0.0006, 99.0):
+        metrics.answered("v1", 200, seconds)
+    text = metrics.exposition()[0].decode()
+    labels = 'model="m",protocol="v1",version="v"'
+    assert f'_bucket{{le="{BUCKETS[0]}",{labels}}} 2.0' in text
+    assert f'_bucket{{le="{BUCKETS[1]}",{labels}}} 3.0' in text
+    assert f'_bucket{{le="{BUCKETS[-1]}",{labels}}} 3.0' in text
+    assert f'_bucket{{le="+Inf",{labels}}} 4.0' in text
+    assert "solera_server_request_duration_seconds_sum" in text
