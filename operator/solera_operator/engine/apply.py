@@ -161,7 +161,7 @@ class Applier:
         if hash((wanted, live.fields)) in self._known_good:
             return True
         fields = orjson.loads(live.fields.replace("OWNER", owner) or "{}")
-        if not covers(fields, {field: value for field, value in desired.items() if field not in _IMPLIED}):
+        if not covers(fields, desired):
             return False
         self._remember(wanted, live.fields)
         return True
@@ -186,13 +186,19 @@ def _marked(desired: Mapping[str, Any], wanted: str) -> Object:
     return {**desired, "metadata": {**metadata, "annotations": annotations}}
 
 
-def covers(fields: Mapping[str, Any], value: Any) -> bool:
+def covers(fields: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     """
-    Tell whether a managedFields tree (FieldsV1) holds every field of a value that we applied.
+    Tell whether a managedFields tree (FieldsV1) holds every field of an object that we applied.
 
-    A node without children is a leaf: the whole value below it is owned. The object's name and namespace
-    are nobody's field.
+    The object's apiVersion, kind, name and namespace are nobody's fields.
     """
+    return all(
+        _field_covered(fields, field, value) for field, value in desired.items() if field not in _IMPLIED
+    )
+
+
+def _covers(fields: Mapping[str, Any], value: Any) -> bool:
+    """As above, for a value inside; a node without children is a leaf that owns the whole value."""
     if not fields or value is None or value in ({}, [], ""):
         return True
     if isinstance(value, Mapping):
@@ -208,7 +214,7 @@ def _field_covered(fields: Mapping[str, Any], field: str, value: Any) -> bool:
     if value is None or value in ({}, [], ""):  # not stored, so nobody's
         return True
     child = fields.get(f"f:{field}")
-    return child is not None and covers(child, value)
+    return child is not None and _covers(child, value)
 
 
 def _item_covered(fields: Mapping[str, Any], item: Any) -> bool:
@@ -220,5 +226,5 @@ def _item_covered(fields: Mapping[str, Any], item: Any) -> bool:
             keys = orjson.loads(selector[2:])
             # A key field that we left out was defaulted (a port's protocol).
             if all(item.get(field, wanted) == wanted for field, wanted in keys.items()):
-                return covers(child, item)
+                return _covers(child, item)
     return False

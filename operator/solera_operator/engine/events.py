@@ -13,7 +13,8 @@ from solera_operator.engine.clock import Clock, SystemClock, rfc3339
 from solera_operator.engine.errors import ApiError
 from solera_operator.engine.resource import EVENTS, names
 
-_NOTE_LIMIT = 1024
+_NOTE_LIMIT = 1024  # bytes
+_ELLIPSIS = "…"
 _QUEUE_LIMIT = 1000
 _SAME_WITHIN = 300.0  # seconds in which the same event about an object is said once
 _REMEMBERED = 5000
@@ -58,7 +59,7 @@ class EventRecorder:
         Say that something happened to an object (apiVersion, kind, metadata are needed).
 
         `reason` is why, `action` what was done about it, both PascalCase; `note` is for people (cut at
-        1024 characters). Returns at once; drops what was said lately or comes too fast.
+        1024 bytes). Returns at once; drops what was said lately or comes too fast.
         """
         said = (str(regarding["metadata"].get("uid")), reason, note)
         now = self._clock.monotonic()
@@ -86,7 +87,7 @@ class EventRecorder:
             "action": action,
             "reason": reason,
             "type": kind,
-            "note": note if len(note) <= _NOTE_LIMIT else note[: _NOTE_LIMIT - 1] + "…",
+            "note": _cut(note),
             "regarding": _reference(regarding),
         }
         if related is not None:
@@ -122,6 +123,14 @@ class EventRecorder:
             return False
         self._tokens -= 1.0
         return True
+
+
+def _cut(note: str) -> str:
+    """Cut at the API's limit, which it says is in characters but counts in bytes."""
+    whole = note.encode()
+    if len(whole) <= _NOTE_LIMIT:
+        return note
+    return whole[: _NOTE_LIMIT - len(_ELLIPSIS.encode())].decode(errors="ignore") + _ELLIPSIS
 
 
 def _reference(obj: Mapping[str, Any]) -> Object:

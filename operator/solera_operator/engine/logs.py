@@ -2,7 +2,8 @@
 Structured logs, on standard output, one line an entry: JSON in a cluster, coloured text on a terminal.
 
 Standard-library loggers (kopf, asyncio, aiohttp) go through the same pipe. Nothing is redacted, since
-nothing secret is ever given to a logger: no Secret is read and no header or body of a request is logged.
+nothing secret is ever given to a logger: no Secret is read, no header or body of a request is logged, and
+tracebacks come without local variables.
 """
 
 import logging
@@ -17,6 +18,10 @@ _LIBRARIES = {
     "aiohttp": logging.WARNING,
     "client": logging.WARNING,
 }
+# Without the values of local variables: those could hold a token, and they are long.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 
 
 def configure(
@@ -39,11 +44,11 @@ def configure(
         structlog.stdlib.ExtraAdder(allow=()),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    ending: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-        if as_json
-        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
-    )
+    if as_json:
+        ending: list[structlog.typing.Processor] = [_TRACEBACKS, structlog.processors.JSONRenderer()]
+    else:
+        plain = structlog.dev.plain_traceback
+        ending = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
