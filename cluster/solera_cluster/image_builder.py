@@ -5,6 +5,7 @@ buildah keeps its images below the cache directory, so that removing that direct
 """
 
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -68,9 +69,11 @@ class Buildah:
 
     def __init__(self) -> None:
         self._folder = paths.cache_dir() / "images"
+        # Locks and mount counts must not outlive a reboot, so they are not in the cache directory.
+        run = "/run/solera-buildah-" + hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]
         self._command = [
             "buildah",
-            *("--root", str(self._folder / "storage"), "--runroot", "/run/solera-buildah"),
+            *("--root", str(self._folder / "storage"), "--runroot", run),
             *("--storage-driver", "overlay"),
         ]
 
@@ -84,9 +87,11 @@ class Buildah:
     def build(self, recipe: Recipe, context: Path) -> None:
         """One layer for each Containerfile, every time stamp 0: the same inputs give the same image ID."""
         packages.ensure({"buildah": "buildah"})
+        ours = all(value.startswith("localhost/") for value in recipe.arguments.values())
         command = [
             *self._command,
-            *("bud", "--layers=false", "--timestamp", "0", "--format", "oci", "--pull-never"),
+            *("bud", "--layers=false", "--timestamp", "0", "--format", "oci"),
+            "--pull-never" if ours else "--pull",
             *("--isolation", "chroot", "--network", "host", *_build_arguments(recipe)),
             *("--file", str(recipe.containerfile), "--tag", recipe.reference, str(context)),
         ]

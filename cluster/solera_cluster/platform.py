@@ -164,7 +164,8 @@ def wait(names: Iterable[str] = (), timeout: float = 180.0) -> None:
     Raises ClusterError with what is lacking, pods' reasons included.
     """
     wanted = tuple(names)
-    if absent := [one.name for one in platform_components.select(wanted) if one.name not in _record()]:
+    record = _record()
+    if absent := [one.name for one in platform_components.select(wanted) if one.name not in record]:
         raise ClusterError(f"not installed: {', '.join(absent)}; run `platform install` first")
     deadline = time.monotonic() + timeout
     while any(lacking := problems(wanted).values()):
@@ -174,7 +175,6 @@ def wait(names: Iterable[str] = (), timeout: float = 180.0) -> None:
                 "\n  ".join([f"the platform is not ready after {timeout:.0f} s:", *reasons, *_pods()])
             )
         time.sleep(_POLL_SECONDS)
-    record = _record()
     if "object-store" in record and record.get(_BUCKETS) != ",".join(object_store.BUCKETS):
         with progress.step("creating buckets"):
             object_store.ensure_buckets(object_store.ensure_credentials())

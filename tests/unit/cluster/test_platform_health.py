@@ -46,7 +46,7 @@ def test_a_deployment_is_ready_when_all_of_its_last_revision_is(
 
 
 def test_a_condition_of_an_earlier_generation_does_not_count() -> None:
-    gateway = {
+    gateway: dict[str, Any] = {
         "kind": "Gateway",
         "metadata": {"generation": 3},
         "status": {"conditions": [{"type": "Programmed", "status": "True", "observedGeneration": 2}]},
