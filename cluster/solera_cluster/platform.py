@@ -163,9 +163,9 @@ def wait(names: Iterable[str] = (), timeout: float = 180.0) -> None:
 
     Raises ClusterError with what is lacking, pods' reasons included.
     """
-    wanted = tuple(names)
+    wanted = tuple(component.name for component in platform_components.select(names))
     record = _record()
-    if absent := [one.name for one in platform_components.select(wanted) if one.name not in record]:
+    if absent := [name for name in wanted if name not in record]:
         raise ClusterError(f"not installed: {', '.join(absent)}; run `platform install` first")
     deadline = time.monotonic() + timeout
     while any(lacking := problems(wanted).values()):
@@ -175,7 +175,7 @@ def wait(names: Iterable[str] = (), timeout: float = 180.0) -> None:
                 "\n  ".join([f"the platform is not ready after {timeout:.0f} s:", *reasons, *_pods()])
             )
         time.sleep(_POLL_SECONDS)
-    if "object-store" in record and record.get(_BUCKETS) != ",".join(object_store.BUCKETS):
+    if "object-store" in wanted and record.get(_BUCKETS) != ",".join(object_store.BUCKETS):
         with progress.step("creating buckets"):
             object_store.ensure_buckets(object_store.ensure_credentials())
         _write_record(record | {_BUCKETS: ",".join(object_store.BUCKETS)})
