@@ -137,7 +137,7 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
         serve.add_argument(
             flag,
             dest=field,
-            type=_positive if kind is int else _seconds,
+            type=_positive if kind is int else _duration,
             default=getattr(_DEFAULTS, field),
             help=f"{text} (%(default)s)",
         )
@@ -159,6 +159,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _duration(text: str) -> float:
+    value = _seconds(text)
+    if value < 0.1:
+        raise argparse.ArgumentTypeError("must be at least 0.1 seconds")
     return value
 
 

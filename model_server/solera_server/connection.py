@@ -159,7 +159,10 @@ class Connection(asyncio.Protocol):
         refusal = check_head(request, version, self._limits.body_bytes)
         if refusal is not None:
             self._stop(refusal)
-        request.keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        # HTTP/1.0 would want a header to keep the connection, and nobody who uses it is in a hurry.
+        request.keep_alive = (
+            version == "1.1" and self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        )
         request.route = self._server.router.resolve(request)
         if b"expect" in request.headers:
             self._expect(request, version)
@@ -292,6 +295,10 @@ class Connection(asyncio.Protocol):
     def idle(self) -> bool:
         """Nothing is being received, answered or sent."""
         return self._current is None and not self._pending and self._incoming is None
+
+    def idle_seconds(self, now: float) -> float:
+        """For how long this connection has been idle; 0 when it is not."""
+        return now - self._since if self.idle and self._state is _State.OPEN else 0.0
 
     def check(self, now: float) -> None:
         """End what takes too long; called about once a second."""

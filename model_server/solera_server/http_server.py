@@ -87,10 +87,20 @@ class HttpServer:
     # -- used by the connections ---------------------------------------------------------------------
 
     def admit(self, connection: Connection) -> bool:
-        """Count a new connection in; False when there are as many as may be."""
+        """
+        Count a new connection in; False when there are as many as may be.
+
+        Then the one that has been idle for longest makes room, if it has been so for a while: otherwise
+        whoever opens connections and says nothing could keep all others out.
+        """
         if len(self._connections) >= self.limits.connections:
-            self._turned_away.add(connection)
-            return False
+            now = perf_counter()
+            longest = max(self._connections, key=lambda one: one.idle_seconds(now))
+            if longest.idle_seconds(now) < self.limits.spare_idle_seconds:
+                self._turned_away.add(connection)
+                return False
+            self._connections.discard(longest)
+            longest.close()
         self._connections.add(connection)
         return True
 

@@ -9,7 +9,8 @@ class Limits:
     Bounds of the HTTP layer and of the work that is accepted.
 
     Sizes are bytes, times are seconds. ``connections`` and ``in_flight`` count for the whole process:
-    ``in_flight`` are predictions that wait or run, the next one is answered 503.
+    ``in_flight`` are predictions that wait or run, the next one is answered 503. A connection that has
+    been idle for ``spare_idle_seconds`` may be closed to make room for a new one.
     """
 
     body_bytes: int = 1024 * 1024
@@ -21,5 +22,6 @@ class Limits:
     in_flight: int = 256
     receive_seconds: float = 10.0
     idle_seconds: float = 75.0
+    spare_idle_seconds: float = 5.0
     write_seconds: float = 30.0
     connection_age_seconds: float = 60.0

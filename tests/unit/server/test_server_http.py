@@ -132,10 +132,11 @@ async def test_absolute_target_and_escapes(echo: Echo) -> None:
     assert only(await ask(echo.port, get("/%2e%2e/echo"))).status == 404
 
 
-async def test_http_10_closes_unless_asked(echo: Echo) -> None:
-    assert only(await ask(echo.port, b"GET /echo HTTP/1.0\r\n\r\n")).headers["connection"] == "close"
-    twice = b"GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + b"GET /echo HTTP/1.0\r\n\r\n"
-    assert [answer.status for answer in await ask(echo.port, twice)] == [200, 200]
+async def test_http_10_gets_one_answer(echo: Echo) -> None:
+    for headers in (b"", b"Connection: keep-alive\r\n"):
+        request = b"GET /echo HTTP/1.0\r\n" + headers + b"\r\n"
+        answer = only(await ask(echo.port, request * 2))
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
 async def test_keep_alive_serves_many_requests(echo: Echo) -> None:
@@ -432,6 +433,20 @@ async def test_connections_over_the_limit_are_told_and_closed() -> None:
         assert only(await ask(echo.port, get("/echo"))).status == 200
         for _, writer in open_ones:
             writer.close()
+
+
+async def test_an_idle_connection_makes_room() -> None:
+    async with echoing(Limits(connections=2, spare_idle_seconds=0.2)) as echo:
+        held = asyncio.create_task(ask(echo.port, get("/held")))
+        await echo.holding()
+        idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", echo.port)
+        await until(lambda: echo.server.connections == 2)
+        await asyncio.sleep(0.3)
+        assert only(await ask(echo.port, get("/echo"))).status == 200
+        assert await idle_reader.read() == b""
+        echo.release()
+        assert only(await held).status == 200, "a connection with a request is never spared"
+        idle_writer.close()
 
 
 async def test_old_connections_are_ended_with_an_answer() -> None:
