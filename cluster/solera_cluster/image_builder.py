@@ -133,7 +133,11 @@ class Buildah:
         """Remove images that nothing is built upon; layers still used by others stay."""
         for reference in references:
             _run([*self._command, "rmi", "--force", reference], what=f"removing {reference}")
-        oci_layout.Layout(self._folder / "layout").forget_shared()
+        layers = self._folder / "storage" / "overlay-layers" / "layers.json"
+        used = (
+            {layer["diff-digest"] for layer in json.loads(layers.read_text())} if layers.exists() else set()
+        )
+        oci_layout.Layout(self._folder / "layout").forget_shared_but(used)
 
 
 class Docker:

@@ -216,8 +216,11 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(name)
         case "sizes":
             builder = image_builder.choose()
+            existing = builder.existing()
             for recipe in recipes(arguments.names):
-                print(f"{builder.size(recipe.reference) / 1e6:8.1f} MB  {recipe.reference}")
+                built = recipe.reference in existing
+                size = f"{builder.size(recipe.reference) / 1e6:.1f} MB" if built else "not built"
+                print(f"{size:>10}  {recipe.reference}")
     return 0
 
 

@@ -54,18 +54,21 @@ class Layout:
 
     def keep_only_shared(self, shared: Iterable[str]) -> None:
         """Remove every blob but the given layers and those that were kept before."""
-        record = self.folder / "shared.json"
-        kept = set(json.loads(record.read_text())) if record.exists() else set()
-        kept |= set(shared)
-        record.write_text(json.dumps(sorted(kept)))
-        for path in self._blobs.iterdir():
-            if f"sha256:{path.name}" not in kept:
-                path.unlink()
+        self._keep(self._shared() | set(shared))
 
-    def forget_shared(self) -> None:
-        """Remove everything; it is made again when it is needed."""
-        (self.folder / "shared.json").unlink(missing_ok=True)
-        self.keep_only_shared(())
+    def forget_shared_but(self, used: Collection[str]) -> None:
+        """Remove layers that are not among those still used; they are made again if they are needed."""
+        self._keep(self._shared() & set(used))
+
+    def _shared(self) -> set[str]:
+        record = self.folder / "shared.json"
+        return set(json.loads(record.read_text())) if record.exists() else set()
+
+    def _keep(self, digests: set[str]) -> None:
+        (self.folder / "shared.json").write_text(json.dumps(sorted(digests)))
+        for path in self._blobs.iterdir():
+            if f"sha256:{path.name}" not in digests:
+                path.unlink()
 
     def _path(self, digest: str) -> Path:
         return self._blobs / digest.removeprefix("sha256:")

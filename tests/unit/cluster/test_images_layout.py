@@ -60,7 +60,8 @@ def test_only_shared_layers_stay(tmp_path: Path) -> None:
     layout.take(plain_directory(tmp_path / "two", [other, above]))
     layout.keep_only_shared([digest_of(other)])
     assert layout.has([digest_of(below), digest_of(other)])
-    layout.forget_shared()
+    layout.forget_shared_but({digest_of(other)})
+    assert layout.has([digest_of(other)])
     assert not layout.has([digest_of(below)])
 
 
