@@ -30,7 +30,7 @@ def failure_result(kind: str, failure: Failure) -> dict[str, Any]:
 
 def encode_message(result: Mapping[str, Any]) -> bytes:
     """Return the termination message of a result: one line of canonical JSON, at most 4096 bytes."""
-    for shorten in (_as_it_is, _gated_metrics_only, _short_texts, _very_short_texts):
+    for shorten in (_as_it_is, _gated_metrics_only, _short_texts, _very_short_texts, _verdicts_only):
         encoded = canonical_json(shorten(dict(result)))
         if len(encoded) <= MAX_MESSAGE_BYTES:
             return encoded
@@ -118,6 +118,16 @@ def _very_short_texts(result: dict[str, Any]) -> dict[str, Any]:
         result["gates"] = [{k: v for k, v in gate.items() if k != "message"} for gate in result["gates"]]
     if isinstance(result.get("candidate"), dict):
         result["candidate"] = {k: v for k, v in result["candidate"].items() if k != "params"}
+    return result
+
+
+def _verdicts_only(result: dict[str, Any]) -> dict[str, Any]:
+    """Leave the gates' numbers and verdicts, in the spec's order; the spec has their limits."""
+    result = _very_short_texts(result)
+    if "gates" in result:
+        kept = ("metric", "value", "bound", "passed")
+        result["gates"] = [{name: gate.get(name) for name in kept} for gate in result["gates"]]
+        result["metrics"] = []
     return result
 
 

@@ -98,8 +98,12 @@ class Store:
     def exists(self, uri: str) -> bool:
         """Say whether there is an object."""
         path = self._path(uri)
-        with named_errors(uri, _SECRET):
-            return bool(self._filesystem.isfile(path))
+        # isfile() would call a store that does not answer an absent file.
+        try:
+            with named_errors(uri, _SECRET):
+                return bool(self._filesystem.info(path)["type"] == "file")
+        except NotFound:
+            return False
 
     def upload(self, uri: str, source: Path) -> None:
         """Write an object from a file, in parts when it is large."""

@@ -116,7 +116,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "precision_weighted": _metric(_C, "mean of the classes' precision, weighted by their rows"),
     "recall_macro": _metric(_C, "mean of the classes' recall"),
     "recall_weighted": _metric(
-        _C, "mean of the classes' recall, weighted by their rows: the same as accuracy"
+        _C, "mean of the classes' recall, weighted by their rows: the same as accuracy", interval="Wilson"
     ),
     "roc_auc": _metric(
         _C, "area under the ROC curve; with several classes the mean of each against the rest", needs="proba"

@@ -94,7 +94,7 @@ def _s3_files(uri: str, access: DataAccess) -> list[SourceFile]:
             if "*" in path:
                 paths = sorted(filesystem.glob(path))
             else:
-                paths = [path] if filesystem.isfile(path) else []
+                paths = [path] if _is_file(filesystem, path) else []
     except NotFound as error:
         raise Failure(Reason.DATA_NOT_FOUND, f"there is no data at {uri}: {error}.") from error
     if not paths:
@@ -115,6 +115,13 @@ def _s3_files(uri: str, access: DataAccess) -> list[SourceFile]:
         return opened
 
     return [SourceFile(f"s3://{name}", _format(name), opener(name)) for name in paths]
+
+
+def _is_file(filesystem: Any, path: str) -> bool:
+    try:
+        return bool(filesystem.info(path)["type"] == "file")
+    except FileNotFoundError:
+        return False
 
 
 def _nothing_at(uri: str, filesystem: Any, path: str) -> str:

@@ -162,5 +162,6 @@ def _coerce_item(value: Any, takes: str) -> Any:
 def _within(alternatives: tuple[Alternative, ...], kind: str, number: float) -> float | None:
     for alternative in alternatives:
         if alternative.type == kind and alternative.contains(number):
-            return number
+            # -0.0 comes back from the API server as 0.
+            return number + 0
     return None
