@@ -163,7 +163,7 @@ async def test_a_restarted_api_server_that_has_forgotten_loses_nothing(
     await direct_again(direct)
     await becomes_true(follower, direct, seconds=30.0)
     if isinstance(follower.store, Reflector):
-        assert 'reason="expired"} ' in follower.client.metrics.text().decode(), (
+        assert 'reason="expired"' in follower.client.metrics.text().decode(), (
             "no 410 was met: this tests less"
         )
     # and goes on

@@ -56,6 +56,7 @@ class Controller:
         self._clock = clock or SystemClock()
         self._seconds = (metrics or Metrics()).reconcile_seconds
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         self._last_progress = self._clock.monotonic()
 
     def start(self) -> None:
@@ -68,6 +69,7 @@ class Controller:
 
     async def stop(self, grace: float = 20.0) -> None:
         """Take no more keys, let what runs finish for at most `grace` seconds, then cancel it."""
+        self._stopping = True
         self.queue.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
@@ -87,7 +89,7 @@ class Controller:
         idle = self._clock.monotonic() - self._last_progress
         if self._tasks and self.queue.age() > limit and idle > limit:
             return f"{self.name}: keys wait, but nothing was reconciled for {idle:.0f} s"
-        if any(task.done() for task in self._tasks):
+        if not self._stopping and any(task.done() for task in self._tasks):
             return f"{self.name}: a worker has ended"
         return None
 

@@ -30,6 +30,7 @@ from solera_operator.engine.tasks import cancel_and_wait
 T = TypeVar("T")
 
 _BACKOFF_BASE, _BACKOFF_CAP = 0.5, 5.0
+_FIND_SECONDS = 15.0  # kopf looks for kinds only when it starts
 _SETTLED = 30.0  # kopf running this long without falling over is a fresh start
 
 log = structlog.get_logger(__name__)
@@ -141,7 +142,11 @@ class KopfSource:
         )
         self._install_signals()
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, timeout=_FIND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                if missing := [feed.resource.label for feed in self._feeds if feed.unlisted]:
+                    raise LookupError(f"kopf finds no {', '.join(missing)}: are the CRDs installed?")
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task
         finally:
@@ -172,7 +177,7 @@ class KopfSource:
     async def _notice_lists(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Count kopf's requests, and note each page of a list of ours that it reads."""
+        """Count kopf's requests, and note each list of ours that it begins."""
         response = await handler(request)
         verb, label = "get", "discovery"
         for feed in self._feeds:
@@ -180,7 +185,9 @@ class KopfSource:
                 if request.url.path == feed.resource.path(namespace):
                     verb = "watch" if "watch" in request.url.query else "list"
                     label = feed.resource.label
-                    if verb == "list" and response.status == HTTPStatus.OK:
+                    # The first page fixes the list's version: ours, asked for later, is at least as new.
+                    first = verb == "list" and "continue" not in request.url.query
+                    if first and response.status == HTTPStatus.OK:
                         self._lists.put_nowait((feed, namespace))
         self._client.metrics.api_requests.labels(verb, label, str(response.status)).inc()
         return response
@@ -188,7 +195,7 @@ class KopfSource:
     async def _complete_lists(self) -> None:
         while True:
             wanted = {await self._lists.get()}
-            while not self._lists.empty():  # the pages of one list are one reason
+            while not self._lists.empty():
                 wanted.add(self._lists.get_nowait())
             for feed, namespace in wanted:
                 await self._complete(feed, namespace)
@@ -224,10 +231,44 @@ async def _read_only(
     return await handler(request)
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Compares nothing: by default kopf copies every object twice for each event, for handlers we lack."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Remembers nothing: there are no handlers that could be half done."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+    def purge(self, **_: Any) -> None:
+        pass
+
+    def touch(self, **_: Any) -> None:
+        pass
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def settings(page_size: int) -> kopf.OperatorSettings:
     """Make kopf a reader that keeps little, waits short and leaves signals and exits to us."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
+    chosen.persistence.diffbase_storage = _NoDiffs()
+    chosen.persistence.progress_storage = _NoProgress()
     chosen.peering.standalone = True
     chosen.scanning.disabled = True  # our kinds are there before we start, and namespaces are given
     chosen.process.ultimate_exiting_timeout = None
