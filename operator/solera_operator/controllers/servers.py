@@ -11,9 +11,9 @@ from solera_operator.controllers.model_writer import ModelWriter
 from solera_operator.controllers.world import World
 from solera_operator.domain.diagnosis import Failure
 from solera_operator.domain.rollout import Rollout, plan_rollout
-from solera_operator.engine.apply import Applier, NameConflict
+from solera_operator.engine.apply import Applier, NameConflict, footprint
 from solera_operator.engine.client import KubeClient
-from solera_operator.engine.errors import ApiError, Conflict, NotFound, Unavailable
+from solera_operator.engine.errors import ApiError, Conflict, Invalid, NotFound, Unavailable
 from solera_operator.engine.resource import HTTP_ROUTES, names
 from solera_operator.resources import autoscaling, network, route, serving
 from solera_operator.settings import Settings
@@ -84,7 +84,15 @@ class Servers:
     async def _apply(self, desired: dict[str, Any]) -> None:
         cache = self._caches.applied(desired["kind"])
         live: Applied[Any] | None = cache.get(*names(desired))
-        await self._applier.apply(desired, live.footprint if live else None, cache.observe)
+        try:
+            await self._applier.apply(desired, live.footprint if live else None, cache.observe)
+        except Invalid:
+            if live is None:
+                raise
+            # What somebody has added to a list does not go together with ours: replace whole lists.
+            patch = {"metadata": {"uid": live.meta.uid}, "spec": desired.get("spec")}
+            answer = await self._client.patch(cache.resource, *names(desired), patch)
+            await self._applier.apply(desired, footprint(answer), cache.observe)
 
     async def _remove_route(self, world: World) -> None:
         """The spec names no gateway any more."""
