@@ -1,6 +1,7 @@
 """Caches against a real API server that stops, forgets and is cut off: the store is always made whole."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -237,3 +238,49 @@ async def test_kopf_is_not_able_to_write(control_plane_of_ours: ControlPlane):
             for method in ("POST", "PUT", "PATCH", "DELETE"):
                 with pytest.raises(WriteRefused, match="kopf only reads here"):
                     await session.request(method, url, json={})
+
+
+async def test_kopf_waits_for_a_kind_that_is_installed_later(
+    control_plane_of_ours: ControlPlane, direct: KubeClient, monkeypatch: pytest.MonkeyPatch
+):
+    """kopf itself looks for kinds once, when it starts; so it is started again until it finds them."""
+    monkeypatch.setattr("solera_operator.engine.source._FIND_SECONDS", 1.0)
+    await direct.delete(CRDS, None, f"{WIDGETS.plural}.{WIDGETS.group}")
+    signals = 0
+
+    def count() -> None:
+        nonlocal signals
+        signals += 1
+
+    async with wired(control_plane_of_ours.kubeconfig) as (client, _):
+        source = KopfSource(client, namespaces=[NS], install_signals=count)
+        feed = source.feed(WIDGETS, project=version_and_spec)
+        task = asyncio.create_task(source.run())
+        await eventually(lambda: signals >= 2, "kopf was started again")
+        assert not feed.synced.is_set()
+        await install_widgets(direct)
+        await direct.create(widget(NS, "late", size=1))
+        async with asyncio.timeout(20):
+            await feed.synced.wait()
+        await eventually(lambda: feed.get(NS, "late") is not None, "the object is seen")
+        await cancel_and_wait(task)
+
+
+async def test_kopf_keeps_nothing_of_what_is_gone(control_plane_of_ours: ControlPlane, direct: KubeClient):
+    """No task and no memory of kopf's stays behind an object that came and went."""
+    async with wired(control_plane_of_ours.kubeconfig) as (client, wire):
+        following = Follower("kopf", client, wire)
+        task = asyncio.create_task(following.run())
+        await following.store.synced.wait()
+        before = len(asyncio.all_tasks())
+        for number in range(60):
+            await direct.create(widget(NS, f"brief{number}", size=number))
+            await direct.delete(WIDGETS, NS, f"brief{number}")
+        await eventually(
+            lambda: sum(new is None for _, _, new in following.changes) == 60, "all deletions are reported"
+        )
+        await eventually(lambda: len(asyncio.all_tasks()) <= before, "kopf's tasks have ended")
+        gc.collect()
+        kept = [found for found in gc.get_objects() if type(found).__name__ == "ResourceMemory"]
+        assert len(kept) <= 1, f"kopf keeps {len(kept)} records"
+        await cancel_and_wait(task)
