@@ -130,12 +130,15 @@ class Buildah:
         raise ClusterError(f"{reference} is not built; run `images build`")
 
     def remove(self, references: Collection[str]) -> None:
-        """Remove images that nothing is built upon; layers still used by others stay."""
+        """Remove images and what interrupted builds left; layers still used by others stay."""
+        _run([*self._command, "rm", "--all"], what="removing working containers")
         for reference in references:
             _run([*self._command, "rmi", "--force", reference], what=f"removing {reference}")
         layers = self._folder / "storage" / "overlay-layers" / "layers.json"
         used = (
-            {layer["diff-digest"] for layer in json.loads(layers.read_text())} if layers.exists() else set()
+            {layer.get("diff-digest") for layer in json.loads(layers.read_text())}
+            if layers.exists()
+            else set()
         )
         oci_layout.Layout(self._folder / "layout").forget_shared_but(used)
 
