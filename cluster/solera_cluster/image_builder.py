@@ -182,10 +182,11 @@ def docker_runs() -> bool:
     """Whether a docker engine answers."""
     if shutil.which("docker") is None:
         return False
-    answer = subprocess.run(
-        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False, timeout=30
-    )
-    return answer.returncode == 0
+    command = ["docker", "version", "--format", "{{.Server.Version}}"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def choose() -> Builder:

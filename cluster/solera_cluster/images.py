@@ -171,6 +171,9 @@ def prune() -> list[str]:
             name for name in builder.existing() if name.startswith(prefixes) and name not in current
         )
         builder.remove(superseded)
+        for pattern in ("contexts/*", "plain-*", "load-*"):  # of runs that were killed
+            for folder in (paths.cache_dir() / "images").glob(pattern):
+                shutil.rmtree(folder, ignore_errors=True)
     return superseded
 
 
