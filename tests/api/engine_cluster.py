@@ -103,6 +103,7 @@ def control_plane_of_ours() -> Iterator[ControlPlane]:
     for leftover in sorted(instance.paths.cluster_dir(name).rglob("*"), reverse=True):
         leftover.rmdir() if leftover.is_dir() else leftover.unlink()
     instance.paths.cluster_dir(name).rmdir()
+    instance.paths.cluster_dir(name).with_suffix(".lock").unlink(missing_ok=True)
 
 
 class Wire:
