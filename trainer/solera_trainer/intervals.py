@@ -73,7 +73,8 @@ def wilson(share: float, rows: int) -> tuple[float, float]:
     square = Z * Z
     middle = (share + square / (2 * rows)) / (1 + square / rows)
     half = Z / (1 + square / rows) * math.sqrt(share * (1 - share) / rows + square / (4 * rows * rows))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding may carry a bound past the share itself when it is 0 or 1.
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
 
 
 def rows_needed(share: float, bound: float) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 from collections import Counter
 from typing import Any
 
@@ -79,8 +78,11 @@ def _read(file: SourceFile) -> Any:
     import pyarrow.parquet as pq
 
     with file.open() as stream:
-        if file.format != "parquet":
+        if file.format == "csv":
             return _read_csv(file, stream)
+        if file.format == "csv.gz":
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                return _read_csv(file, unpacked)
         try:
             table = pq.ParquetFile(stream).read()
         except (pa.ArrowException, OSError) as error:
@@ -95,11 +97,9 @@ def _read_csv(file: SourceFile, stream: Any) -> Any:
     import pyarrow as pa
 
     try:
-        raw = gzip.GzipFile(fileobj=stream) if file.format == "csv.gz" else stream
-        buffered = io.BufferedReader(raw)
-        header = _header(file.name, buffered)
+        header = _header(file.name, stream)
         frame = pd.read_csv(
-            buffered,
+            stream,
             names=header,
             header=None,
             dtype=str,
@@ -120,7 +120,7 @@ def _read_csv(file: SourceFile, stream: Any) -> Any:
     return pa.table({name: pa.array(frame[name], type=pa.string(), from_pandas=True) for name in header})
 
 
-def _header(name: str, stream: io.BufferedReader) -> list[str]:
+def _header(name: str, stream: Any) -> list[str]:
     """Read the first record, which names the columns; it may span lines within quotes."""
     text = ""
     while line := stream.readline(1_000_000):
