@@ -55,7 +55,9 @@ def test_order_of_rows_and_columns_does_not_matter(random):
     )
 
 
-@pytest.mark.parametrize("split", [{}, {"method": "Random"}, {"column": "id"}, {"method": "Group", "column": "count"}])
+@pytest.mark.parametrize(
+    "split", [{}, {"method": "Random"}, {"column": "id"}, {"method": "Group", "column": "count"}]
+)
 def test_rows_that_were_trained_on_are_never_held_out_later(split):
     """Data grows by a half: the old rows keep their sides."""
     grown = pa.concat_tables([TABLE, table(rows=100, seed=1)])
@@ -73,9 +75,7 @@ def test_rows_that_were_trained_on_are_never_held_out_later(split):
 def test_a_missing_value_that_comes_later_changes_no_side(tmp_path):
     """One missing value turns a parquet column of integers into floats."""
     whole = pa.table({"a": list(range(200)), "y": [f"c{i % 2}" for i in range(200)]})
-    grown = pa.table(
-        {"a": pa.array([*map(float, range(200)), None]), "y": [f"c{i % 2}" for i in range(201)]}
-    )
+    grown = pa.table({"a": pa.array([*map(float, range(200)), None]), "y": [f"c{i % 2}" for i in range(201)]})
     before, after = prepare(problem(), whole), prepare(problem(), grown)
     held = set(before.columns["a"][before.test].tolist())
     assert held <= set(after.columns["a"][after.test].tolist())
@@ -136,7 +136,12 @@ FAILURES = [
         'Did you mean "colour"?',
     ),
     ({"data": {"split": {"column": "ids"}}}, TABLE, Reason.COLUMN_MISSING, 'Did you mean "id"?'),
-    ({"data": {"checks": {"minRows": 201}}}, TABLE, Reason.TOO_FEW_ROWS, "200 rows; checks.minRows asks for 201"),
+    (
+        {"data": {"checks": {"minRows": 201}}},
+        TABLE,
+        Reason.TOO_FEW_ROWS,
+        "200 rows; checks.minRows asks for 201",
+    ),
     ({}, TABLE.slice(0, 0), Reason.TOO_FEW_ROWS, "has 0 rows"),
     ({"data": {"checks": {"maxMissingPercent": 5}}}, TABLE, Reason.TOO_MANY_MISSING, "number ("),
     ({}, TABLE.select(["y"]), Reason.COLUMN_MISSING, "no feature"),

@@ -54,7 +54,9 @@ def test_classification_metrics_are_scikit_learns(classes, seed):
         "roc_auc": reference.roc_auc_score(t, score, multi_class="ovr"),
         "average_precision": reference.average_precision_score(t if classes == 2 else rank, score),
         "log_loss": reference.log_loss(t, q),
-        "brier_score": reference.brier_score_loss(t, score) if classes == 2 else np.mean(((q - rank) ** 2).sum(1)),
+        "brier_score": reference.brier_score_loss(t, score)
+        if classes == 2
+        else np.mean(((q - rank) ** 2).sum(1)),
     }
     found = one(compute(rows, np.ones((1, 60))))
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
@@ -115,7 +117,7 @@ def test_wilson_holds_the_share(rows, hits):
 
 @given(st.floats(0.5, 1.0), st.floats(0.3, 0.999))
 def test_the_rows_needed_are_enough_and_one_less_is_not(share, bound):
-    if not 0.01 < share - bound:
+    if not share - bound > 0.01:
         return
     needed = rows_needed(share, bound)
     assert wilson(share, needed)[0] >= bound
@@ -175,10 +177,25 @@ def verdict(gate, estimate, rows=30, task="Classification"):
 
 ACCURACY = Estimate("accuracy", 0.95, 0.85, 0.99)
 VERDICTS = [
-    ({"metric": "accuracy", "min": "0.85"}, ACCURACY, True, "accuracy 0.95, lower 95% bound 0.85 >= min 0.85."),
+    (
+        {"metric": "accuracy", "min": "0.85"},
+        ACCURACY,
+        True,
+        "accuracy 0.95, lower 95% bound 0.85 >= min 0.85.",
+    ),
     ({"metric": "accuracy", "min": "0.90"}, ACCURACY, False, "bound 0.85 < min 0.90"),
-    ({"metric": "accuracy", "min": "0.90", "judge": "Estimate"}, ACCURACY, True, "accuracy 0.95 >= min 0.90."),
-    ({"metric": "accuracy", "min": "0.96", "judge": "Estimate"}, ACCURACY, False, "accuracy 0.95 < min 0.96."),
+    (
+        {"metric": "accuracy", "min": "0.90", "judge": "Estimate"},
+        ACCURACY,
+        True,
+        "accuracy 0.95 >= min 0.90.",
+    ),
+    (
+        {"metric": "accuracy", "min": "0.96", "judge": "Estimate"},
+        ACCURACY,
+        False,
+        "accuracy 0.95 < min 0.96.",
+    ),
     ({"metric": "accuracy", "max": "0.98"}, ACCURACY, False, "upper 95% bound 0.99 > max 0.98"),
     ({"metric": "accuracy", "min": "0.80", "max": "1"}, ACCURACY, True, "<= max 1."),
     ({"metric": "accuracy", "min": "0.80", "max": "0.98"}, ACCURACY, False, "> max 0.98"),
@@ -202,14 +219,19 @@ def test_verdicts(gate, estimate, passed, message):
 
 def test_a_decimal_is_compared_as_it_is_read():
     """7 of 10 right is 0.7, though the float is a little less."""
-    found = verdict({"metric": "accuracy", "min": "0.70", "judge": "Estimate"}, Estimate("accuracy", 7 / 10, 0, 1))
+    found = verdict(
+        {"metric": "accuracy", "min": "0.70", "judge": "Estimate"}, Estimate("accuracy", 7 / 10, 0, 1)
+    )
     assert found.passed
 
 
 def test_too_few_rows_are_said_with_how_many_are_needed():
     found = verdict({"metric": "accuracy", "min": "0.90"}, Estimate("accuracy", 0.95, 0.85, 0.99), rows=60)
     needed = rows_needed(0.95, 0.90)
-    assert f"60 held-out rows are too few to show it: about {needed} are needed, or judge: Estimate" in found.message
+    assert (
+        f"60 held-out rows are too few to show it: about {needed} are needed, or judge: Estimate"
+        in found.message
+    )
     error = Estimate("mean_absolute_error", 40.0, 30.0, 50.0)
     found = verdict({"metric": "mean_absolute_error", "max": "45"}, error, rows=100, task="Regression")
     assert "about 400 are needed" in found.message

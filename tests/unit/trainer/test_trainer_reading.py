@@ -139,7 +139,13 @@ def test_conversions():
 
 @pytest.mark.parametrize(
     ("values", "kind"),
-    [(["1", "x"], "Float"), ([1.5], "Integer"), ([2, 0], "Boolean"), (["soon"], "DateTime"), ([5], "DateTime")],
+    [
+        (["1", "x"], "Float"),
+        ([1.5], "Integer"),
+        ([2, 0], "Boolean"),
+        (["soon"], "DateTime"),
+        ([5], "DateTime"),
+    ],
 )
 def test_a_value_that_does_not_convert_is_named(values, kind):
     with pytest.raises(Failure, match=rf'column "x" is declared {kind}, and row \d holds') as raised:
@@ -193,7 +199,9 @@ def test_files_of_a_claim(volume):
         "claim/sales/a.csv",
         "claim/sales/b.csv",
     ]
-    with pytest.raises(Failure, match=r'Did you mean "a\.csv"\? Beside it there are a\.csv, b\.csv') as raised:
+    with pytest.raises(
+        Failure, match=r'Did you mean "a\.csv"\? Beside it there are a\.csv, b\.csv'
+    ) as raised:
         source_files("pvc://claim/sales/aa.csv", volume)
     assert raised.value.reason == Reason.DATA_NOT_FOUND
 
