@@ -21,7 +21,7 @@ from solera_operator.domain.verdicts import as_version
 from solera_operator.domain.versions import wanted_version
 from solera_operator.engine.client import KubeClient
 from solera_operator.engine.clock import Clock
-from solera_operator.engine.errors import AlreadyExists, ApiError, Conflict, Unavailable
+from solera_operator.engine.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from solera_operator.engine.events import EventRecorder
 from solera_operator.engine.resource import JOBS, names
 from solera_operator.engine.runner import Result
@@ -67,8 +67,11 @@ class ModelVersionController:
         train, evaluate, report = await self._runs(version, wanted)
         step = next_step(self._recorded(version), wanted, train, evaluate, report)
         step, again = await self._act(version, model, step, wanted)
-        await self._write_status(stored, version, model, step, wanted)
-        await self._let_go(key, wanted)
+        try:
+            await self._write_status(stored, version, model, step, wanted)
+            await self._let_go(key, wanted)
+        except NotFound:  # the version or a Job was deleted meanwhile: the cache will hear of it
+            return Result()
         if step.act is Act.WAIT and any(run.needs_events for run in (train, evaluate, report)):
             again = LOOK_AGAIN_SECONDS
         return Result(requeue_after=again)

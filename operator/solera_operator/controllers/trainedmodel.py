@@ -1,5 +1,7 @@
 """The TrainedModel's reconcile: versions, champion, serving, status."""
 
+from dataclasses import replace
+
 import structlog
 
 from solera_core.catalogue import load
@@ -15,7 +17,7 @@ from solera_operator.controllers.model_writer import ModelWriter
 from solera_operator.controllers.servers import Servers
 from solera_operator.controllers.stored import Stored
 from solera_operator.controllers.versioning import Versioning
-from solera_operator.controllers.world import World, observe
+from solera_operator.controllers.world import World, deployments_of, observe
 from solera_operator.domain import promotion
 from solera_operator.domain.diagnosis import Failure
 from solera_operator.domain.rollout import Rollout
@@ -75,6 +77,8 @@ class TrainedModelController:
             return AT_ONCE
         refusal = refusal or _pin_problem(world)
         rollout, serving_problem = await self._servers.serve(world)
+        # Status is about what has just been applied: a Deployment that was current is not any more.
+        world = replace(world, deployments=deployments_of(self._caches, stored))
         refusal = refusal or serving_problem
         await self._versioning.retire(world)
         again = await self._write_status(world, refusal, rollout)

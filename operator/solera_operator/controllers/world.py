@@ -61,11 +61,7 @@ def observe(caches: Caches, stored: Stored[TrainedModel], model: TrainedModel, n
         for v in caches.versions.by_index(BY_MODEL, key)
         if isinstance(v.value, ModelVersion) and v.meta.owner_uid == uid
     }
-    deployments = {
-        d.meta.name: d.seen
-        for d in caches.deployments.by_index(BY_MODEL, key)
-        if d.meta.owner_uid == uid and not d.meta.deleting
-    }
+    deployments = deployments_of(caches, stored)
     return World(
         stored=stored,
         model=model,
@@ -77,6 +73,15 @@ def observe(caches: Caches, stored: Stored[TrainedModel], model: TrainedModel, n
         target=_target(caches, stored, model, deployments),
         now=now,
     )
+
+
+def deployments_of(caches: Caches, stored: Stored[TrainedModel]) -> dict[str, Deployment]:
+    """A model's servers, by version."""
+    return {
+        d.meta.name: d.seen
+        for d in caches.deployments.by_index(BY_MODEL, stored.meta.key)
+        if d.meta.owner_uid == stored.meta.uid and not d.meta.deleting
+    }
 
 
 def _target(

@@ -161,8 +161,19 @@ def _serving(s: Situation) -> Condition:
         return Condition("Ready", "False", s.route_problem.reason, s.route_problem.message)
     if s.route_pending:
         return Condition("Ready", "False", "RoutePending", "the gateway has not accepted the route yet")
-    pinned = ", held by spec.serving.pin" if s.pinned else ""
-    return Condition("Ready", "True", "Serving", f"{name} serves{pinned}")
+    return Condition("Ready", "True", "Serving", f"{name} serves{_unusual(s, name)}")
+
+
+def _unusual(s: Situation, champion: str) -> str:
+    """Why it is not simply the version that the spec asks for."""
+    if s.pinned:
+        return ", held by spec.serving.pin"
+    if s.wanted is not None and s.wanted.name != champion:
+        return (
+            f"; {s.wanted.name}, which the spec asks for, was rolled back: pin it to serve it again, "
+            "or change spec.training"
+        )
+    return ""
 
 
 def _replicas(count: int) -> str:

@@ -126,7 +126,9 @@ class Applier:
             if live.deleting or self._up_to_date(live, desired, wanted, owner):
                 self._count(kind, "skipped")
                 return None
-        answer = await self._client.apply(_marked(desired, wanted), force=True)
+        # Without force where there was nothing a moment ago: if somebody has just made an object of that
+        # name, the conflict is the API server's answer, and the next look finds it.
+        answer = await self._client.apply(_marked(desired, wanted), force=live is not None)
         self._count(kind, "written")
         log.info("applied", kind=kind, object=f"{namespace}/{name}", created=live is None)
         # Whatever the API server made of our fields: this is how they look when all is well.

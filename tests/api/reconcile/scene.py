@@ -55,13 +55,14 @@ class Scene:
         return found
 
     def change(self, **spec: Any) -> Object:
-        """Apply the manifest with some parts of its spec changed (a dict goes into what is there)."""
+        """Apply the manifest with some parts of its spec changed (a dict goes into what is there, None takes out)."""
         self.manifest = copy.deepcopy(self.manifest)
         for key, value in spec.items():
             if value is None:
                 self.manifest["spec"].pop(key, None)
             elif isinstance(value, dict):
-                self.manifest["spec"].setdefault(key, {}).update(value)
+                part = self.manifest["spec"].setdefault(key, {}) | value
+                self.manifest["spec"][key] = {k: v for k, v in part.items() if v is not None}
             else:
                 self.manifest["spec"][key] = value
         return self.apply()
