@@ -121,10 +121,11 @@ def request(port: int, credentials: Credentials, method: str, path: str, body: b
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace")
         except (ConnectionError, http.client.HTTPException):
-            connection.close()
             if attempt == 4:
                 raise
             time.sleep(0.2 * 2**attempt)  # the forwarding process is up before the pod accepts
+        finally:
+            connection.close()
     raise AssertionError("unreachable")
 
 

@@ -7,6 +7,7 @@ sets inside scikit-learn. Plain files are opened for `solera-train` on a laptop 
 from __future__ import annotations
 
 import contextlib
+import io
 import posixpath
 import re
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def _s3_files(uri: str, access: DataAccess) -> list[SourceFile]:
         def opened() -> Iterator[BinaryIO]:
             try:
                 with named_errors(f"s3://{name}", _SECRET), filesystem.open(name, "rb") as stream:
-                    yield stream
+                    yield io.BufferedReader(stream)  # fsspec's own readline takes no limit
             except NotFound as error:
                 message = f"s3://{name} disappeared while it was read."
                 raise Failure(Reason.DATA_NOT_FOUND, message) from error
