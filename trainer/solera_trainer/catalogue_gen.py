@@ -84,13 +84,20 @@ def _parameters(cls: Any) -> dict[str, Any]:
             continue
         item: dict[str, Any] = {"takes": takes}
         default = parameter.default
-        if default is None or isinstance(default, str | int | float | bool):
-            item["default"] = default if not isinstance(default, float) or math.isfinite(default) else None
+        # random_state is training.seed unless the spec says otherwise, not scikit-learn's None.
+        if name != "random_state" and _writable(default):
+            item["default"] = default
         params[name] = item
     result: dict[str, Any] = {"params": params, "managed": managed}
     if "random_state" in signature.parameters:
         result["random"] = True
     return result
+
+
+def _writable(default: Any) -> bool:
+    if isinstance(default, float):
+        return math.isfinite(default)
+    return default is None or isinstance(default, str | int)
 
 
 def _alternatives(name: str, constraints: Any) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ class _SameHostRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if (new.scheme, new.netloc.lower()) != (old.scheme, old.netloc.lower()):
+            fp.close()
             message = f"{req.full_url} redirects to another host, {new.netloc}: name that URI in data.uri."
             raise Failure(Reason.HOST_NOT_ALLOWED, message)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -59,6 +60,7 @@ def https_file(uri: str, credentials: Path | None, context: Any = None) -> Itera
             with opener.open(request, timeout=READ_TIMEOUT_SECONDS) as answer:
                 _copy(uri, answer, copy)
         except urllib.error.HTTPError as error:
+            error.close()
             raise _refused(uri, error) from error
         except (urllib.error.URLError, OSError) as error:
             raise StoreUnavailable(f"{uri} cannot be reached: {error}.") from error

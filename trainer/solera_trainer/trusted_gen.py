@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -95,18 +95,18 @@ def all_fitted(catalogue: Catalogue) -> Iterator[tuple[str, Any]]:
                         yield component.dotted, model
 
 
-def needed_types(catalogue: Catalogue) -> list[str]:
-    """Return the types that skops would not load by itself, sorted."""
+def needed_types(fitted_models: Iterable[Any]) -> list[str]:
+    """Return the types of the models that skops would not load by itself, sorted."""
     import skops.io
     from sklearn.preprocessing import FunctionTransformer
 
     found: set[str] = set()
-    models = [("flat", FunctionTransformer(np.ravel)), *all_fitted(catalogue)]
-    for _, model in models:
-        model.__dict__.pop("_stop_words_id", None)
+    for model in [FunctionTransformer(np.ravel), *fitted_models]:
         found.update(skops.io.get_untrusted_types(data=skops.io.dumps(model)))
     return sorted(found)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"types": needed_types(load())}, indent=1) + "\n")
+    sys.stdout.write(
+        json.dumps({"types": needed_types(model for _, model in all_fitted(load()))}, indent=1) + "\n"
+    )

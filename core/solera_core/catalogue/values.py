@@ -74,10 +74,14 @@ class Alternative:
     def _bounds(self) -> str:
         words = []
         if self.minimum is not None:
-            words.append(("above " if self.min_open else "from ") + f"{self.minimum:g}")
+            words.append(("above " if self.min_open else "from ") + _plain(self.minimum))
         if self.maximum is not None:
-            words.append(("below " if self.max_open else "up to ") + f"{self.maximum:g}")
+            words.append(("below " if self.max_open else "up to ") + _plain(self.maximum))
         return " " + " ".join(words) if words else ""
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() else repr(number)
 
 
 def coerce(alternatives: tuple[Alternative, ...], value: Any) -> Any:

@@ -195,8 +195,8 @@ def test_an_evaluation_needs_the_models_features():
     dataset = prepare(problem(), TABLE)
     with pytest.raises(Failure, match='no column "number", a feature of the model'):
         prepare_again(problem(), TABLE.drop_columns(["number"]), dataset.schema, None)
+    changed = TABLE.set_column(0, "number", pa.array(["x"] * 200))
     with pytest.raises(Failure, match='column "number" is declared Float'):
-        changed = TABLE.set_column(0, "number", pa.array(["x"] * 200))
         prepare_again(problem(), changed, dataset.schema, None)
 
 

@@ -62,7 +62,7 @@ def test_files_are_joined_by_name(tmp_path):
     raw = read_files(plain_files([tmp_path / "a.csv", tmp_path / "b.csv"]))
     assert raw.to_pydict() == {"x": ["1", "3"], "y": ["2", "4"]}
     (tmp_path / "c.csv").write_text("x,z\n4,3\n")
-    with pytest.raises(Failure, match="other columns than .*a.csv: y, z"):
+    with pytest.raises(Failure, match=r"other columns than .*a\.csv: y, z"):
         read_files(plain_files([tmp_path / "a.csv", tmp_path / "c.csv"]))
 
 
