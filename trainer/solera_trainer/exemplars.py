@@ -29,6 +29,7 @@ from solera_core.schema import (
 )
 
 MAX_ROWS = 64
+MAX_TRIED = 4 * MAX_ROWS
 _TYPICAL = 12
 _MAX_CATEGORIES = 100
 _UNSEEN = "never seen in training"
@@ -60,7 +61,8 @@ def examples(schema: Schema, model: Any, columns: Mapping[str, Column]) -> dict[
     """
     rows: list[dict[str, Any]] = []
     seen: set[bytes] = set()
-    for row in itertools.chain(_typical(schema, columns), _edges(schema, columns)):
+    tried = itertools.chain(_typical(schema, columns), _edges(schema, columns))
+    for row in itertools.islice(tried, MAX_TRIED):
         if len(rows) == MAX_ROWS:
             break
         key = canonical_json(row)

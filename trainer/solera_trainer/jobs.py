@@ -52,7 +52,7 @@ def train_job(job: Job, access: DataAccess, store: Store, cpus: int) -> dict[str
     if done is not None:
         return done
     problem = problem_of(job)
-    catalogue = check_spec(problem, job.runtime.name)
+    catalogue = check_spec(problem, job.runtime.name, job.runtime.sklearn_version)
     raw = read_data(problem.training, access)
     images = {"trainer": job.runtime.trainer_image, "server": job.runtime.server_image}
     with tempfile.TemporaryDirectory() as scratch:
@@ -73,7 +73,7 @@ def evaluate_job(job: Job, access: DataAccess, store: Store) -> dict[str, Any]:
     if job.artifact is None or job.evaluation is None:
         raise Failure(Reason.BAD_SPEC, "an evaluation needs artifact and evaluation.")
     problem = problem_of(job)
-    catalogue = check_spec(problem, job.runtime.name)
+    catalogue = check_spec(problem, job.runtime.name, job.runtime.sklearn_version)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "artifact"
         try:

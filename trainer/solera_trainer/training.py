@@ -39,8 +39,10 @@ class Trained:
     scores: tuple[Score, ...]
 
 
-def check_spec(problem: Problem, runtime: str) -> Catalogue:
+def check_spec(problem: Problem, runtime: str, version: str | None = None) -> Catalogue:
     """Return the runtime's catalogue after checking the spec against it, before scikit-learn is imported.
+
+    `version` is the scikit-learn that the operator's settings say the runtime has.
 
     Raises Failure: BadSpec, BadEstimator, BadParameter, BadMetric, with every problem in the message.
     """
@@ -48,6 +50,12 @@ def check_spec(problem: Problem, runtime: str) -> Catalogue:
         catalogue = load_catalogue(runtime)
     except KeyError as error:
         raise Failure(Reason.BAD_SPEC, str(error.args[0])) from error
+    if version is not None and version != catalogue.sklearn_version:
+        message = (
+            f"the settings say that runtime {runtime} has scikit-learn {version}, and this image's catalogue "
+            f"is for {catalogue.sklearn_version}."
+        )
+        raise Failure(Reason.BAD_SPEC, message)
     gates = [gate.document() for gate in problem.gates]
     found = check_training(catalogue, problem.task.value, problem.training.document(), gates)
     if found:

@@ -172,6 +172,8 @@ def test_another_runtime_is_named(world):
     job, access, store = world
     with pytest.raises(Failure, match="no catalogue for runtime"):
         run_job(dataclasses.replace(job, runtime=Runtime("sklearn-0.1")), access, store, 1)
+    with pytest.raises(Failure, match=r"scikit-learn 1\.9\.0, and this image's catalogue is for 1\.9\.1"):
+        run_job(dataclasses.replace(job, runtime=Runtime("sklearn-1.9", "1.9.0")), access, store, 1)
 
 
 def start(job, tmp_path, *arguments, **environment):
