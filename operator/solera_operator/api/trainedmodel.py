@@ -161,6 +161,8 @@ class ServedVersion(SpecModel):
     """Server pods that are wanted."""
     ready_replicas: Count = 0
     """Server pods that answer."""
+    since: Timestamp | None = None
+    """When traffic turned to it."""
 
 
 class CandidateVersion(SpecModel):

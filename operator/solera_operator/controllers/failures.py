@@ -43,7 +43,9 @@ async def server_failure(
     pods = [
         pod
         for pod in caches.pods.by_index(BY_VERSION, (namespace, version))
-        if pod.meta.labels.get(COMPONENT_LABEL) == "server" and not pod.meta.deleting
+        if pod.meta.labels.get(COMPONENT_LABEL) == "server"
+        and not pod.meta.deleting
+        and pod.phase not in {"Failed", "Succeeded"}  # evicted, say: replaced already, and nobody's trouble
     ]
     failure = pods_failure(pod for pod in pods if not pod.ready)
     if failure is not None:

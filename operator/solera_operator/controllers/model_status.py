@@ -10,10 +10,10 @@ from solera_operator.api import trainedmodel as api
 from solera_operator.api.objects import Condition as StoredCondition
 from solera_operator.controllers.gateways import Listener
 from solera_operator.controllers.stored import Stored
-from solera_operator.domain.assessment import Condition, Situation, conditions
+from solera_operator.domain.assessment import Condition, Situation, conditions, whole
 from solera_operator.domain.diagnosis import Failure
 from solera_operator.domain.observed import Deployment, Route
-from solera_operator.domain.promotion import Champion
+from solera_operator.domain.promotion import Champion, Pin, pin_waits
 from solera_operator.domain.status import timed
 from solera_operator.domain.verdicts import note_of
 from solera_operator.domain.versions import Verdict, Version, wanted_version
@@ -70,6 +70,12 @@ def warm_until(model: TrainedModel, target: str, now: datetime) -> dict[str, dat
     return until
 
 
+def turned(model: TrainedModel, target: str) -> datetime | None:
+    """When traffic turned to ``target``, as far as status knows."""
+    serving = model.status.serving
+    return serving.since if serving is not None and serving.version == target else None
+
+
 def previous_version(
     model: TrainedModel, target: str, now: datetime, deployments: Mapping[str, Deployment]
 ) -> api.PreviousVersion | None:
@@ -106,13 +112,21 @@ def _situation(seen: Seen) -> Situation:
         target=seen.target,
         champion_ready=own.ready if own else 0,
         champion_size=own.replicas if own else model.spec.serving.replicas.min,
+        champion_minimum=model.spec.serving.replicas.min,
         target_ready=behind.ready if behind else 0,
         server_failure=seen.server_failure,
         route_problem=problem,
         route_pending=pending,
         pinned=model.spec.serving.pin is not None,
+        pin_waits=_pin_waits(seen),
         rolling=own is not None and _rolling(model, own),
     )
+
+
+def _pin_waits(seen: Seen) -> Failure | None:
+    pin = seen.model.spec.serving.pin
+    found = pin_waits(Pin(pin.version, pin.digest or ""), seen.versions) if pin is not None else None
+    return Failure(found.reason, found.message) if found is not None else None
 
 
 def _rolling(model: TrainedModel, deployment: Deployment) -> bool:
@@ -174,6 +188,7 @@ def _serving(seen: Seen) -> api.ServedVersion | None:
         digest=digest,
         replicas=deployment.replicas if deployment else 0,
         ready_replicas=deployment.ready if deployment else 0,
+        since=before.since if before is not None and before.version == seen.target else seen.now,
     )
 
 
@@ -204,7 +219,7 @@ def _last_failure(seen: Seen, situation: Situation) -> api.Failure | None:
     failure, version = seen.refusal, None
     if failure is None and situation.wanted is not None and situation.wanted.verdict is Verdict.FAILED:
         failure, version = situation.wanted_note, situation.wanted.name
-    if failure is None and seen.server_failure is not None:
+    if failure is None and seen.server_failure is not None and not whole(situation):
         failure, version = seen.server_failure, situation.champion.version if situation.champion else None
     if failure is not None:
         same = before is not None and (before.reason, before.version) == (failure.reason, version)

@@ -6,7 +6,7 @@ import structlog
 
 from solera_operator.api import ModelVersion
 from solera_operator.controllers.caches import Applied, Caches
-from solera_operator.controllers.model_status import warm_until
+from solera_operator.controllers.model_status import turned, warm_until
 from solera_operator.controllers.model_writer import ModelWriter
 from solera_operator.controllers.world import World
 from solera_operator.domain.diagnosis import Failure
@@ -48,6 +48,7 @@ class Servers:
             minimum=spec.replicas.min,
             maximum=spec.max_replicas(),
             warm_until=warm_until(world.model, world.target, world.now),
+            turned=turned(world.model, world.target),
             now=world.now,
         )
         try:

@@ -38,12 +38,14 @@ class Situation:
         champion: what should serve.
         target: the version that traffic goes to.
         champion_ready: replicas of the champion that answer.
-        champion_size: replicas that the champion should have.
+        champion_size: replicas that the autoscaler wants of the champion now.
+        champion_minimum: replicas below which it is not whole: the spec's minimum.
         target_ready: replicas behind the stable Service that answer.
         server_failure: why the champion's servers do not get ready.
         route_problem: why the gateway does not route, None if it does or none is named.
         route_pending: the gateway has not looked at the current route yet.
         pinned: a pin holds the champion.
+        pin_waits: the pinned version is not there yet.
         rolling: pods of the champion still follow an earlier spec.
     """
 
@@ -55,11 +57,13 @@ class Situation:
     target: str = ""
     champion_ready: int = 0
     champion_size: int = 1
+    champion_minimum: int = 1
     target_ready: int = 0
     server_failure: Failure | None = None
     route_problem: Failure | None = None
     route_pending: bool = False
     pinned: bool = False
+    pin_waits: Failure | None = None
     rolling: bool = False
 
 
@@ -98,16 +102,18 @@ def _available(s: Situation) -> Condition:
         return Condition(
             "Available", "True", "Serving", f"{s.target} answers with {_replicas(s.target_ready)}"
         )
-    why = s.server_failure or Failure("ServerNotReady", "no replica is ready yet")
-    return Condition("Available", "False", why.reason, f"{s.target or s.champion.version}: {why.message}")
+    serving = s.target or s.champion.version
+    why = s.server_failure if serving == s.champion.version else None
+    why = why or Failure("ServerNotReady", "no replica is ready yet")
+    return Condition("Available", "False", why.reason, f"{serving}: {why.message}")
 
 
 def _stalled(s: Situation) -> Failure | None:
     """What only a change by the user (or of the cluster) can mend; None while Solera can still get on."""
     if s.refusal is not None:
         return s.refusal
-    if s.wanted is None or s.pinned:
-        return None
+    if s.wanted is None or (s.pinned and s.champion and s.champion.version == s.wanted.name):
+        return None  # who pins the very version has had his say on its gates
     if s.wanted.verdict is Verdict.PENDING and s.wanted_note and s.wanted_note.reason == NAME_CONFLICT:
         return _about(s.wanted, s.wanted_note)
     if s.wanted.verdict is Verdict.FAILED:
@@ -136,6 +142,8 @@ def _ready(s: Situation) -> Condition:
     stalled = _stalled(s)
     if stalled is not None:
         return Condition("Ready", "False", stalled.reason, stalled.message)
+    if s.pin_waits is not None:
+        return Condition("Ready", "False", s.pin_waits.reason, s.pin_waits.message)
     if not s.pinned:
         if s.wanted is None:
             return Condition("Ready", "False", "Progressing", "a version for this spec is being created")
@@ -145,12 +153,21 @@ def _ready(s: Situation) -> Condition:
     return _serving(s)
 
 
+def whole(s: Situation) -> bool:
+    """Whether the champion serves with at least the replicas of the spec, all of the current spec.
+
+    A pod more that the autoscaler wants and no node has room for takes nothing away from that.
+    """
+    if s.champion is None or s.target != s.champion.version or s.rolling:
+        return False
+    return s.champion_ready >= min(s.champion_minimum, s.champion_size)
+
+
 def _serving(s: Situation) -> Condition:
     if s.champion is None:
         return Condition("Ready", "False", "Progressing", "the champion is being chosen")
     name = s.champion.version
-    whole = s.champion_ready >= s.champion_size and s.target == name and not s.rolling
-    if s.server_failure is not None and not whole:
+    if s.server_failure is not None and not whole(s):
         return Condition("Ready", "False", s.server_failure.reason, f"{name}: {s.server_failure.message}")
     if s.target != name or s.champion_ready == 0:
         have = f"{s.champion_ready} of {s.champion_size} replicas ready"

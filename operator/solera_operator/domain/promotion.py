@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from solera_operator.domain.versions import Verdict, Version, wanted_version
 
 PINNED = "Pinned"
+UNPINNED = "Unpinned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def pin_problem(pin: Pin, versions: Sequence[Version]) -> PinProblem | None:
             "PinnedVersionNotFound",
             f"spec.serving.pin.version: {pin.version} does not exist; there are: {have}",
         )
-    if not version.digest:
+    if not version.digest and version.verdict is not Verdict.PENDING:
         return PinProblem(
             "PinnedVersionNotTrained",
             f"spec.serving.pin.version: {pin.version} has no artifact to serve; pin one that was trained",
@@ -56,6 +57,14 @@ def pin_problem(pin: Pin, versions: Sequence[Version]) -> PinProblem | None:
             f"spec.serving.pin.digest: {pin.version} has {version.digest}, the pin says {pin.digest}",
         )
     return None
+
+
+def pin_waits(pin: Pin, versions: Sequence[Version]) -> PinProblem | None:
+    """A pin to a version that is still being trained is obeyed as soon as there is something to serve."""
+    version = next((v for v in versions if v.name == pin.version), None)
+    if version is None or version.digest or version.verdict is not Verdict.PENDING:
+        return None
+    return PinProblem("PinnedVersionTraining", f"{pin.version}, which is pinned, is still being trained")
 
 
 def next_champion(
@@ -75,7 +84,7 @@ def next_champion(
     revision = current.revision if current else 0
     if pin is not None:
         pinned = by_name.get(pin.version)
-        if pinned is None or pin_problem(pin, versions) is not None:
+        if pinned is None or not pinned.digest or pin_problem(pin, versions) is not None:
             return None
         if current and current.version == pin.version and current.reason == PINNED:
             return None
@@ -86,22 +95,34 @@ def next_champion(
         if v.verdict is Verdict.ACCEPTED and v.name not in rolled_back and v.digest
     ]
     wanted = wanted_version(eligible, token)
-    if wanted is None and _may_fall_back(current, by_name):
+    if wanted is None and _may_fall_back(current, by_name, token):
         wanted = max(eligible, key=lambda v: v.number, default=None)
-    if wanted is None or (current and current.version == wanted.name and current.digest == wanted.digest):
+    if wanted is None and current and current.reason == PINNED:
+        stands = by_name.get(current.version)
+        wanted = stands if stands is not None and stands.verdict is Verdict.ACCEPTED else None
+    if wanted is None:
         return None
+    if current and current.version == wanted.name and current.digest == wanted.digest:
+        # A champion that a pin made and gates have accepted stays; Pinned must not outlive the pin.
+        return (
+            Champion(wanted.name, wanted.digest, revision + 1, UNPINNED) if current.reason == PINNED else None
+        )
     return Champion(wanted.name, wanted.digest, revision + 1, _why(current, by_name, wanted))
 
 
-def _may_fall_back(current: Champion | None, by_name: dict[str, Version]) -> bool:
+def _may_fall_back(current: Champion | None, by_name: dict[str, Version], token: str) -> bool:
     """Whether any accepted version is better than what there is.
 
     Stricter gates alone never take a champion down: only one that was merely pinned, or is gone, gives way.
+    One that is being judged (its gates were edited) is waited for.
     """
     if current is None:
         return True
     version = by_name.get(current.version)
-    return version is None or (current.reason == PINNED and version.verdict is not Verdict.ACCEPTED)
+    if version is None:
+        return True
+    judged = version.token != token or version.verdict is not Verdict.PENDING
+    return current.reason == PINNED and version.verdict is not Verdict.ACCEPTED and judged
 
 
 def _why(current: Champion | None, by_name: dict[str, Version], wanted: Version) -> str:

@@ -89,14 +89,15 @@ def plan_version(
 
 
 def retire(versions: Sequence[Version], keep: set[str], limit: int) -> tuple[str, ...]:
-    """Names of the oldest versions beyond ``limit``, never one in ``keep`` (in use) or one under way.
+    """Names of versions beyond ``limit``: failed ones first, then the oldest.
+
+    Never one in ``keep`` (in use) or one under way.
 
     A version that is trained and waits for its verdict is under way only when its spec is wanted, and so
     in ``keep``.
     """
     alive = sorted((v for v in versions if not v.deleting), key=lambda v: v.number)
     surplus = len(alive) - limit
-    removable = [
-        v.name for v in alive if v.name not in keep and (v.digest or v.verdict is not Verdict.PENDING)
-    ]
-    return tuple(removable[: max(surplus, 0)])
+    removable = [v for v in alive if v.name not in keep and (v.digest or v.verdict is not Verdict.PENDING)]
+    removable.sort(key=lambda v: bool(v.digest))
+    return tuple(v.name for v in removable[: max(surplus, 0)])

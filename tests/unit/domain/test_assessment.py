@@ -88,7 +88,9 @@ ROWS = {
     ),
     "one of two servers crashes": (
         Situation(
-            wanted=ACCEPTED, **(SERVING | {"champion_size": 2}), server_failure=Failure("OutOfMemory", "x")
+            wanted=ACCEPTED,
+            **(SERVING | {"champion_size": 2, "champion_minimum": 2}),
+            server_failure=Failure("OutOfMemory", "x"),
         ),
         "False",
         "True",
@@ -159,3 +161,33 @@ def test_laws_of_the_conditions(situation):
     if situation.refusal:
         assert got["Ready"].status == "False"
     assert all(c.reason and c.message for c in got.values())
+
+
+def test_a_pod_that_the_autoscaler_wants_and_no_node_has_room_for_is_no_trouble():
+    nine_of_ten = SERVING | {"champion_ready": 9, "champion_size": 10, "champion_minimum": 2}
+    situation = Situation(wanted=ACCEPTED, **nine_of_ten, server_failure=Failure("Unschedulable", "x"))
+    assert conditions(situation)[0].status == "True"
+
+
+def test_a_pin_to_a_version_under_way_is_progress():
+    waits = Failure("PinnedVersionTraining", "x")
+    got = {c.type: c for c in conditions(Situation(wanted=PENDING, pinned=True, pin_waits=waits, **SERVING))}
+    assert (got["Ready"].reason, "Stalled" in got) == ("PinnedVersionTraining", False)
+
+
+def test_a_pin_hides_no_failed_training_unless_it_names_that_very_version():
+    failed = Situation(wanted=version(2, Verdict.FAILED), wanted_note=FAILED, pinned=True, **SERVING)
+    assert "Stalled" in {c.type for c in conditions(failed)}
+    rejected = Situation(wanted=version(1, Verdict.REJECTED), pinned=True, **SERVING)
+    assert conditions(rejected)[0].status == "True"
+
+
+def test_the_new_version_s_trouble_is_not_the_old_one_s():
+    moving = Situation(
+        wanted=ACCEPTED,
+        champion=Champion("iris-v2", "d", 2, "GatesPassed"),
+        target="iris-v1",
+        server_failure=Failure("OutOfMemory", "x"),
+    )
+    available = conditions(moving)[1]
+    assert (available.reason, available.message) == ("ServerNotReady", "iris-v1: no replica is ready yet")

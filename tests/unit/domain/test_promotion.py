@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 
 from solera_operator.domain.promotion import (
     PINNED,
+    UNPINNED,
     Champion,
     Pin,
     next_champion,
     pin_problem,
+    pin_waits,
     rolled_back_after,
 )
 from solera_operator.domain.versions import Verdict, Version
@@ -61,7 +63,9 @@ def test_a_pin_that_ends_leaves_a_rolled_back_version_alone():
     pinned = next_champion(champion(2, 2), versions, "a", Pin("iris-v1"), NONE)
     rolled_back = rolled_back_after(NONE, champion(2, 2), pinned, versions)
     assert rolled_back == {"iris-v2"}
-    assert next_champion(pinned, versions, "a", None, rolled_back) is None
+    unpinned = next_champion(pinned, versions, "a", None, rolled_back)
+    assert unpinned == champion(1, 4, UNPINNED)
+    assert next_champion(unpinned, versions, "a", None, rolled_back) is None
 
 
 def test_a_newer_version_takes_over_when_the_pin_ends():
@@ -113,3 +117,23 @@ def test_without_a_pin_only_accepted_versions_are_promoted_and_it_settles(made, 
             rolled_back = rolled_back_after(rolled_back, current, new, versions)
             current = new
         assert next_champion(current, versions, "a", wish, rolled_back) is None
+
+
+def test_an_edit_of_gates_after_a_pin_has_ended_throws_nobody_out():
+    versions = [version(1, "a"), version(2, "b")]
+    pinned = champion(2, 4, PINNED)
+    unpinned = next_champion(pinned, versions, "b", None, NONE)
+    assert unpinned == champion(2, 5, UNPINNED)
+    edited = [version(1, "a"), version(2, "b", Verdict.PENDING)]
+    assert next_champion(unpinned, edited, "b", None, NONE) is None
+    assert next_champion(pinned, edited, "b", None, NONE) is None
+    stricter = [version(1, "a"), version(2, "b", Verdict.REJECTED)]
+    assert next_champion(unpinned, stricter, "b", None, NONE) is None
+
+
+def test_a_pin_to_a_version_under_way_waits_for_it():
+    versions = [version(1, "a"), version(2, "b", Verdict.PENDING, digest="")]
+    assert pin_problem(Pin("iris-v2"), versions) is None
+    assert pin_waits(Pin("iris-v2"), versions).reason == "PinnedVersionTraining"
+    assert next_champion(champion(1), versions, "b", Pin("iris-v2"), NONE) is None
+    assert pin_waits(Pin("iris-v1"), versions) is None

@@ -22,7 +22,13 @@ def deployment(ready: int, *, current: bool = True, updated: int | None = None) 
 
 
 def plan(champion, target, deployments, **kw) -> Rollout:
-    settings = {"minimum": 1, "maximum": 10, "warm_until": {"v1": NOW + timedelta(minutes=10)}, "now": NOW}
+    settings = {
+        "minimum": 1,
+        "maximum": 10,
+        "warm_until": {"v1": NOW + timedelta(minutes=10)},
+        "turned": None,
+        "now": NOW,
+    }
     return plan_rollout(champion, target, deployments, **(settings | kw))
 
 
@@ -33,7 +39,7 @@ def test_the_first_champion_is_the_target_at_once():
 def test_the_old_version_keeps_the_traffic_until_the_new_one_has_its_size():
     assert plan("v2", "v1", {"v1": deployment(3)}) == Rollout("v1", floor=3)
     assert plan("v2", "v1", {"v1": deployment(3), "v2": deployment(2)}) == Rollout("v1", floor=3)
-    assert plan("v2", "v1", {"v1": deployment(3), "v2": deployment(3)}) == Rollout("v2")
+    assert plan("v2", "v1", {"v1": deployment(3), "v2": deployment(3)}) == Rollout("v2", floor=3)
 
 
 def test_a_deployment_whose_newest_spec_is_not_rolled_out_does_not_count():
@@ -44,8 +50,8 @@ def test_a_deployment_whose_newest_spec_is_not_rolled_out_does_not_count():
 
 
 def test_a_dead_old_version_does_not_hold_the_new_one_up():
-    assert plan("v2", "v1", {"v1": deployment(0), "v2": deployment(1)}) == Rollout("v2")
-    assert plan("v2", "v1", {"v2": deployment(1)}) == Rollout("v2")
+    assert plan("v2", "v1", {"v1": deployment(0), "v2": deployment(1)}) == Rollout("v2", floor=1)
+    assert plan("v2", "v1", {"v2": deployment(1)}) == Rollout("v2", floor=1)
 
 
 def test_the_displaced_version_stays_for_the_window_and_goes_after_it():
@@ -66,3 +72,20 @@ def test_traffic_never_moves_to_fewer_ready_replicas_than_the_limits_allow(old, 
     else:
         assert low <= got.floor <= high
     assert got.remove == ()
+    assert got.floor is None or low <= got.floor <= high
+
+
+def test_after_the_turn_nothing_is_taken_away_while_the_autoscaler_remembers_idleness():
+    serving = {"v2": deployment(8)}
+    at = {"turned": NOW - timedelta(seconds=100)}
+    assert plan("v2", "v2", serving, **at) == Rollout("v2", floor=8, again=200.0)
+    assert plan("v2", "v2", serving, turned=NOW - timedelta(seconds=300)) == Rollout("v2")
+    assert plan("v2", "v2", {"v2": deployment(12)}, **at).floor == 10
+    assert plan("v2", "v2", {}, **at) == Rollout("v2")
+
+
+def test_a_version_that_failed_on_its_way_makes_room_for_the_next_one():
+    three = {"v0": deployment(1), "v1": deployment(8), "v2": deployment(0)}
+    warm = {"v0": NOW + timedelta(seconds=30)}
+    got = plan("v3", "v1", three, warm_until=warm)
+    assert got == Rollout("v1", floor=8, remove=("v2",), again=30.0)

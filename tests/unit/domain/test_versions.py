@@ -92,3 +92,9 @@ def test_no_number_is_given_twice_whatever_the_spec_does(changes):
     assert len(numbers) == len(set(numbers))
     assert wanted_version(world.versions, "a") is not None
     assert not world.step("a")
+
+
+def test_failed_attempts_go_before_what_one_could_roll_back_to():
+    trained = [version(n, digest="sha256:1", verdict=Verdict.ACCEPTED) for n in (1, 2)]
+    failed = [version(n, verdict=Verdict.FAILED) for n in (3, 4, 5)]
+    assert retire([*trained, *failed], {"iris-v5"}, limit=3) == ("iris-v3", "iris-v4")
