@@ -211,7 +211,7 @@ class ModelVersionController:
         step: Step,
         evaluation: str,
     ) -> None:
-        wanted = version_status.desired_status(version, model, step, evaluation, self._clock.now())
+        wanted, step = version_status.desired_status(version, model, step, evaluation, self._clock.now())
         answer = await patch_if_changed(self._client, stored.live(), stored_form(wanted))
         if answer is None:
             return

@@ -1,10 +1,12 @@
 """The status of a ModelVersion, made from what is recorded and what the next step brought. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from solera_core.spec import Gate
 from solera_operator.api import ModelVersion, ModelVersionStatus, TrainedModel
 from solera_operator.api import modelversion as api
 from solera_operator.api.trainedmodel import Failure as StoredFailure
@@ -18,11 +20,37 @@ from solera_operator.domain.versions import Verdict
 
 def desired_status(
     version: ModelVersion, model: TrainedModel, step: Step, evaluation: str, now: datetime
-) -> ModelVersionStatus:
-    """Status after the step: its result or failure recorded, its conditions made anew."""
-    status = _recorded(version, model, step, evaluation, now)
-    after = version.model_copy(update={"status": status})
+) -> tuple[ModelVersionStatus, Step]:
+    """Status after the step: its result or failure recorded, its conditions made anew.
+
+    Returns with it the step as it was carried out: a result that cannot be recorded is a failure.
+    """
+    try:
+        status = _recorded(version, model, step, evaluation, now)
+    except (KeyError, TypeError, ValueError) as error:  # a ValidationError is a ValueError
+        step = replace(step, act=Act.RECORD_FAILURE, note=_unreadable(error), result=None)
+        status = _recorded(version, model, step, evaluation, now)
     gates = (model.spec.gates or ()) if evaluation else None
+    return _with_conditions(version, status, step, gates, now), step
+
+
+def _unreadable(error: Exception) -> Failure:
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+    return Failure(
+        "ResultUnreadable",
+        f"the Job's result does not fit what this operator knows ({said}); are the trainer's image and the "
+        "operator of one release?",
+    )
+
+
+def _with_conditions(
+    version: ModelVersion,
+    status: ModelVersionStatus,
+    step: Step,
+    gates: Sequence[Gate] | None,
+    now: datetime,
+) -> ModelVersionStatus:
+    after = version.model_copy(update={"status": status})
     if step.act is Act.RECORD_TRAIN:
         verdict = Verdict.PENDING
         note: Failure | None = Failure("Evaluating", "evaluation on held-out rows begins")
@@ -59,10 +87,10 @@ def _recorded(
     status, result = version.status, step.result
     match step.act:
         case Act.RECORD_TRAIN if result is not None:
-            return status.model_copy(update={**_trained(result, now), "last_failure": None})
+            return _checked(status, {**_trained(result, now), "last_failure": None})
         case Act.RECORD_EVALUATE if result is not None:
-            judged = _evaluated(result, bool(model.spec.gates))
-            return status.model_copy(update={**judged, "evaluation": evaluation, "last_failure": None})
+            judged = _evaluated(result, model.spec.gates or ())
+            return _checked(status, {**judged, "evaluation": evaluation, "last_failure": None})
         case Act.RECORD_FAILURE if step.note is not None:
             failure = StoredFailure(
                 reason=step.note.reason,
@@ -76,6 +104,11 @@ def _recorded(
                 unjudged |= {"evaluation": evaluation, "verdict": None, "message": None, "gates": ()}
             return status.model_copy(update=unjudged)
     return status
+
+
+def _checked(status: ModelVersionStatus, update: Mapping[str, Any]) -> ModelVersionStatus:
+    """Status with what a result brings, checked as a whole: a copy alone takes any value."""
+    return ModelVersionStatus.model_validate(status.model_copy(update=update).document())
 
 
 def _trained(result: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -100,10 +133,13 @@ def _trained(result: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     }
 
 
-def _evaluated(result: Mapping[str, Any], has_gates: bool) -> dict[str, Any]:
-    """The fields of status that an evaluation brings."""
-    gates = tuple(_gate(gate) for gate in result["gates"])
-    accepted = bool(result["passed"]) and has_gates
+def _evaluated(result: Mapping[str, Any], asked: Sequence[Gate]) -> dict[str, Any]:
+    """The fields of status that an evaluation brings; ``asked`` are the gates that its Job was given.
+
+    A message that had to be short holds no limits, and no metrics beside the gates'.
+    """
+    gates = tuple(_gate(gate, said) for gate, said in zip(asked, result["gates"], strict=True))
+    accepted = bool(result["passed"]) and bool(asked)
     return {
         "metrics": tuple(
             api.Metric(
@@ -131,16 +167,18 @@ def measured(value: float | str | None) -> str | None:
     return repr(float(f"{number:.6g}"))
 
 
-def _gate(gate: Mapping[str, Any]) -> api.GateResult:
+def _gate(gate: Gate, said: Mapping[str, Any]) -> api.GateResult:
+    if said["metric"] != gate.metric:
+        raise ValueError(f"a verdict about {said['metric']} where the gate is about {gate.metric}")
     return api.GateResult(
-        metric=gate["metric"],
-        min=gate.get("min"),
-        max=gate.get("max"),
-        judge=gate["judge"],
-        value=measured(gate.get("value")),
-        bound=measured(gate.get("bound")),
-        outcome=api.GateOutcome.PASSED if gate["passed"] else api.GateOutcome.FAILED,
-        message=gate.get("message") or "",
+        metric=gate.metric,
+        min=gate.min,
+        max=gate.max,
+        judge=gate.judge,
+        value=measured(said.get("value")),
+        bound=measured(said.get("bound")),
+        outcome=api.GateOutcome.PASSED if said["passed"] else api.GateOutcome.FAILED,
+        message=said.get("message") or "",
     )
 
 
