@@ -11,7 +11,7 @@ from solera_operator.api.objects import Condition as StoredCondition
 from solera_operator.controllers.gateways import Listener
 from solera_operator.controllers.stored import Stored
 from solera_operator.domain.assessment import Condition, Situation, conditions, whole
-from solera_operator.domain.diagnosis import Failure
+from solera_operator.domain.diagnosis import Failure, reason_word
 from solera_operator.domain.observed import Deployment, Route
 from solera_operator.domain.promotion import Champion, Pin, pin_waits
 from solera_operator.domain.status import timed
@@ -154,8 +154,12 @@ def _route(seen: Seen) -> tuple[Failure | None, bool]:
     if seen.route is None or seen.route.accepted is None:
         return None, True
     if not seen.route.accepted:
-        return Failure(seen.route.reason or "RouteRefused", f"HTTPRoute: {seen.route.message}"), False
+        return _refused(seen.route), False
     return None, False
+
+
+def _refused(found: Route) -> Failure:
+    return Failure(reason_word(found.reason, "RouteRefused"), f"HTTPRoute: {found.message}")
 
 
 def _url(seen: Seen) -> str | None:

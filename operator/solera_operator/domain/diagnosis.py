@@ -18,6 +18,7 @@ IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 KILLED = 137
 MESSAGE_LIMIT = 1024
+REASON_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,15 @@ class Failure:
     reason: str
     message: str
     exit_code: int | None = None
+
+
+def reason_word(text: str, fallback: str) -> str:
+    """A reason found in somebody else's object, as our own conditions can hold it; else ``fallback``.
+
+    Other programs write other characters (a colon, a dash, whole sentences), which Solera's types refuse.
+    """
+    word = re.sub(r"[^A-Za-z0-9_]+", "_", text).lstrip("_0123456789")[:REASON_LIMIT].rstrip("_")
+    return word or fallback
 
 
 def told_failure(message: str) -> Failure | None:
@@ -89,7 +99,7 @@ def pod_failure(pod: Pod) -> Failure | None:
     if pod.phase == "Failed":
         if pod.reason == "Evicted":
             return Failure("Evicted", _sentence(pod.message, "the node ran short of a resource"))
-        return Failure(pod.reason or "PodFailed", _sentence(pod.message, "the pod failed"))
+        return Failure(reason_word(pod.reason, "PodFailed"), _sentence(pod.message, "the pod failed"))
     return None
 
 
@@ -151,7 +161,9 @@ def job_failure(job: Job, pods: Sequence[Pod]) -> Failure:
         )
     if said is not None:
         return said
-    return Failure(job.reason or "JobFailed", _sentence(job.message, "the Job failed and its pods are gone"))
+    return Failure(
+        reason_word(job.reason, "JobFailed"), _sentence(job.message, "the Job failed and its pods are gone")
+    )
 
 
 _TRANSIENT = frozenset({"Unschedulable", "ImagePullFailed", "ContainerConfigError", "Evicted"})

@@ -3,16 +3,20 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from solera_operator.api.objects import Condition
 from solera_operator.domain.diagnosis import (
     Failure,
     event_failure,
     job_failure,
     pod_failure,
+    reason_word,
     speaks_in_events_only,
     told,
 )
-from solera_operator.domain.observed import KubeEvent, project_job, project_pod
+from solera_operator.domain.observed import Job, KubeEvent, Meta, Pod, project_job, project_pod
 
 
 def pod(*statuses: dict, phase: str = "Pending", conditions: tuple = (), **status) -> dict:
@@ -166,3 +170,39 @@ def test_a_failed_job_without_pods_speaks_by_its_condition():
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "3", "\n\n", "x\ny"])
 def test_text_that_is_no_document_is_no_document(text):
     assert told(text) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        ("", "Fallback"),
+        ("BackoffLimitExceeded", "BackoffLimitExceeded"),
+        ("NodeLost: node-7", "NodeLost_node_7"),
+        ("NoMatchingParent,Other", "NoMatchingParent_Other"),
+        ("Trailing_", "Trailing"),
+        ("1-2", "Fallback"),
+        ("Überlast", "berlast"),
+        ("The node was low on memory.", "The_node_was_low_on_memory"),
+        ("x" * 200, "x" * 128),
+    ],
+)
+def test_reasons_of_others_become_words(found, word):
+    assert reason_word(found, "Fallback") == word
+
+
+@given(st.text(max_size=300))
+def test_any_reason_of_others_fits_a_condition(found):
+    word = reason_word(found, "Fallback")
+    made = Condition.model_validate(
+        {"type": "Ready", "status": "False", "reason": word, "lastTransitionTime": "2026-01-02T00:00:00Z"}
+    )
+    assert made.reason == word
+
+
+def test_a_strange_reason_of_a_pod_or_a_job_can_be_recorded():
+    pod = Pod(
+        Meta("p", "ns", "u", "1"), phase="Failed", reason="UnexpectedAdmissionError: device", message="x"
+    )
+    assert pod_failure(pod).reason == "UnexpectedAdmissionError_device"
+    job = Job(Meta("j", "ns", "u", "1"), outcome="Failed", reason="queue.example.com/Evicted")
+    assert job_failure(job, ()).reason == "queue_example_com_Evicted"
