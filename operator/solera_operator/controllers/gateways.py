@@ -25,17 +25,20 @@ class Gateways:
     def __init__(self, client: KubeClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._known: dict[Gateway, tuple[float, Listener]] = {}
+        self._known: dict[tuple[str, str, str], tuple[float, Listener]] = {}
 
     async def listener(self, gateway: Gateway, namespace: str) -> Listener:
         """The listener that a route attaches to; ``namespace`` is the model's."""
         now = self._clock.monotonic()
         gateway = gateway.model_copy(update={"namespace": gateway.namespace or namespace})
-        known = self._known.get(gateway)
-        if known is not None and now - known[0] < REMEMBERED_SECONDS and not known[1].problem:
+        where = (gateway.namespace or namespace, gateway.name, gateway.section_name or "")
+        known = self._known.get(where)
+        if known is not None and now - known[0] < REMEMBERED_SECONDS:
             return known[1]
         found = await self._read(gateway)
-        self._known[gateway] = (now, found)
+        self._known = {k: v for k, v in self._known.items() if now - v[0] < REMEMBERED_SECONDS}
+        if not found.problem:  # a Gateway that is made now is to be found now
+            self._known[where] = (now, found)
         return found
 
     async def _read(self, gateway: Gateway) -> Listener:
