@@ -21,6 +21,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from solera_core.catalogue import load
+from solera_core.catalogue import runtimes as catalogues
+
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 HTTPS_HOST = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(:[0-9]{1,5})?$"
@@ -135,12 +138,26 @@ class Settings(_Section):
         """The runtime of that name, or None when it has been withdrawn."""
         return next((r for r in self.runtimes if r.name == name), None)
 
+    def check_runtimes(self, *, source: str = "settings") -> None:
+        """Hold the runtimes against the catalogues that this operator has.
+
+        Versions of runtimes that stand here no more are not concerned: they carry their images themselves.
+
+        Raises:
+            SettingsError: a runtime has no catalogue, or another scikit-learn than its catalogue.
+        """
+        wrong = [
+            f"{source}: runtimes[{n}].{said}" for n, r in enumerate(self.runtimes) if (said := _unknown(r))
+        ]
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+
     @classmethod
     def load(cls, path: Path | str) -> Settings:
         """Read and check the file.
 
         Raises:
-            SettingsError: the file is missing, no YAML, or holds a wrong value.
+            SettingsError: the file is missing, no YAML, holds a wrong value, or a runtime without catalogue.
         """
         path = Path(path)
         try:
@@ -149,7 +166,9 @@ class Settings(_Section):
             raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-        return cls.parse(document, source=str(path))
+        settings = cls.parse(document, source=str(path))
+        settings.check_runtimes(source=str(path))
+        return settings
 
     @classmethod
     def parse(cls, document: Any, *, source: str = "settings") -> Settings:
@@ -165,6 +184,20 @@ class Settings(_Section):
             return cls.model_validate(document)
         except ValidationError as error:
             raise SettingsError("\n".join(_explain(source, error))) from error
+
+
+def _unknown(runtime: Runtime) -> str:
+    """What does not fit between a runtime and its catalogue, empty when all does."""
+    have = {name: load(name).sklearn_version for name in catalogues()}
+    if runtime.name not in have:
+        listed = ", ".join(f"{name} (scikit-learn {version})" for name, version in have.items())
+        return f"name: this operator has no catalogue of {runtime.name!r}; it has: {listed}"
+    if runtime.sklearn_version != have[runtime.name]:
+        return (
+            f"sklearnVersion: found {runtime.sklearn_version!r}; {runtime.name} is scikit-learn "
+            f"{have[runtime.name]}: write '{have[runtime.name]}', and images with that version"
+        )
+    return ""
 
 
 # What to write, by the key that is wrong. Keys without an entry explain themselves by pydantic's message.

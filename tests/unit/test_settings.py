@@ -219,3 +219,36 @@ def test_settings_that_are_shipped_can_be_read(path):
 
 def test_settings_are_shipped():
     assert {path.parent.name for path in shipped()} == {"base", "namespaced", "local"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (
+            {"name": "sklearn-1.3"},
+            "runtimes[0].name: this operator has no catalogue of 'sklearn-1.3'; it has: sklearn-1.9 (",
+        ),
+        (
+            {"sklearnVersion": "1.9.0"},
+            "runtimes[0].sklearnVersion: found '1.9.0'; sklearn-1.9 is scikit-learn 1.9.1: write '1.9.1'",
+        ),
+    ],
+)
+def test_a_runtime_that_the_operator_has_no_catalogue_of(wrong, text, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(changed(runtimes=[runtime(**wrong)])))
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(file)
+    assert str(caught.value).startswith(f"{file}: {text}")
+
+
+def test_every_runtime_without_catalogue_is_named(tmp_path):
+    file = tmp_path / "settings.yaml"
+    runtimes = [runtime(name="a", default=True), runtime(), runtime(name="b")]
+    file.write_text(yaml.safe_dump(changed(runtimes=runtimes)))
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(file)
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == [
+        "runtimes[0].name",
+        "runtimes[2].name",
+    ]
