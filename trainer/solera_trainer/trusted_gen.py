@@ -75,7 +75,10 @@ def fitted(catalogue: Catalogue, task: str, component: Component) -> Iterator[An
     target = (
         np.array(["a", "b", "c"])[np.arange(60) % 3] if task == "Classification" else numbers @ np.ones(4)
     )
-    for params in [{}, *VARIANTS.get(component.dotted, [])]:
+    for variant in [{}, *VARIANTS.get(component.dotted, [])]:
+        # A few trees and rounds consist of the same types as many.
+        few = {name: 5 for name in ("n_estimators", "max_iter") if name in component.params}
+        params = {**few, **variant}
         built = component_of(catalogue, component.dotted, params, 0)
         rows: Any = words if component.text else numbers
         if component.dotted.endswith("GradientBoostingClassifier") and params.get("loss") == "exponential":
