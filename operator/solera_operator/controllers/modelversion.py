@@ -11,6 +11,7 @@ from solera_operator.api import ModelVersion, TrainedModel
 from solera_operator.controllers import version_status
 from solera_operator.controllers.caches import BY_MODEL, BY_VERSION, Caches
 from solera_operator.controllers.failures import LOOK_AGAIN_SECONDS, job_events
+from solera_operator.controllers.spec_check import spec_problem
 from solera_operator.controllers.stored import Stored
 from solera_operator.domain.diagnosis import Failure, event_failure
 from solera_operator.domain.fingerprint import evaluation_id, training_token
@@ -85,9 +86,12 @@ class ModelVersionController:
         return None if stored.meta.deleting else stored.value
 
     def _wanted_evaluation(self, version: ModelVersion, model: TrainedModel) -> str:
-        """The evaluation that the model's gates ask for, if this is the version that its spec wants."""
+        """The evaluation that the model's gates ask for, if this is the version that its spec wants.
+
+        Gates that the catalogue refuses ask for none: the model is Stalled, and a Job could only fail.
+        """
         artifact = version.status.artifact
-        if artifact is None:
+        if artifact is None or spec_problem(model, self._settings) is not None:
             return ""
         token = training_token(model.spec.task, model.spec.training)
         gates = model.spec.gates or ()

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import structlog
 
-from solera_core.catalogue import load
 from solera_core.spec import Invalid
-from solera_core.training_check import check_training
 from solera_operator.api import TrainedModel
 from solera_operator.api import trainedmodel as api
 from solera_operator.controllers.caches import Caches
@@ -15,6 +13,7 @@ from solera_operator.controllers.gateways import Gateways
 from solera_operator.controllers.model_status import Seen, desired_status, unreadable_conditions
 from solera_operator.controllers.model_writer import ModelWriter
 from solera_operator.controllers.servers import Servers
+from solera_operator.controllers.spec_check import spec_problem
 from solera_operator.controllers.stored import Stored
 from solera_operator.controllers.versioning import Versioning
 from solera_operator.controllers.world import World, deployments_of, observe
@@ -66,7 +65,7 @@ class TrainedModelController:
         if isinstance(stored.value, Invalid):
             return await self._refuse_unreadable(stored, stored.value)
         world = observe(self._caches, stored, stored.value, self._clock.now())
-        refusal = self._spec_problem(world)
+        refusal = spec_problem(world.model, self._settings)
         if refusal is None:
             try:
                 if await self._versioning.make(world):
@@ -84,18 +83,6 @@ class TrainedModelController:
         again = await self._write_status(world, refusal, rollout)
         waits = [again, rollout.again if rollout else None, _look_again(refusal, serving_problem)]
         return Result(requeue_after=min((w for w in waits if w is not None), default=None))
-
-    def _spec_problem(self, world: World) -> Failure | None:
-        """What CEL could not see: estimators, parameters and metrics, by the runtime's catalogue."""
-        runtime = self._settings.default_runtime()
-        document = world.model.spec.document()
-        problems = check_training(
-            load(runtime.name), world.model.spec.task, document["training"], document.get("gates", ())
-        )
-        if not problems:
-            return None
-        reason = problems[0][0]
-        return Failure(str(reason), "; ".join(str(problem) for _, problem in problems[:4]))
 
     async def _choose_champion(self, world: World) -> bool:
         """Write a new champion to status before anything is turned to it; True when status was written."""
