@@ -1,16 +1,23 @@
 """Reading what only Events tell: quota, admission, Secrets and volumes that are missing."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from solera_operator.controllers.caches import BY_VERSION, Caches
-from solera_operator.domain.diagnosis import Failure, event_failure, pods_failure, speaks_in_events_only
+from solera_operator.domain.diagnosis import (
+    Failure,
+    ask_about,
+    ask_again,
+    event_failure,
+    pods_failure,
+    speaks_in_events_only,
+)
 from solera_operator.domain.observed import Job, KubeEvent, Pod
 from solera_operator.engine.client import KubeClient
 from solera_operator.engine.resource import Resource
 from solera_operator.resources.names import COMPONENT_LABEL
 
 CORE_EVENTS = Resource("", "v1", "events", "Event")
-LOOK_AGAIN_SECONDS = 3.0
 
 
 async def events_about(client: KubeClient, namespace: str, uids: Sequence[str]) -> tuple[KubeEvent, ...]:
@@ -24,16 +31,18 @@ async def events_about(client: KubeClient, namespace: str, uids: Sequence[str]) 
     return tuple(KubeEvent(e.get("reason", ""), e.get("message", "")) for e in found)
 
 
-async def job_events(client: KubeClient, job: Job, pods: Sequence[Pod]) -> tuple[KubeEvent, ...]:
+async def job_events(
+    client: KubeClient, job: Job, pods: Sequence[Pod], now: datetime
+) -> tuple[KubeEvent, ...]:
     """The Events about a Job that is stuck, and its pods; none where Events are not needed."""
     if not speaks_in_events_only(job, pods):
         return ()
-    uids = [job.meta.uid, *(pod.meta.uid for pod in pods)]
+    uids = [*ask_about([job.meta], now), *ask_about([pod.meta for pod in pods], now)]
     return await events_about(client, job.meta.namespace, uids)
 
 
 async def server_failure(
-    client: KubeClient, caches: Caches, namespace: str, version: str
+    client: KubeClient, caches: Caches, namespace: str, version: str, now: datetime
 ) -> tuple[Failure | None, float | None]:
     """Why the servers of a version do not get ready, and in how many seconds to look again."""
     deployment = caches.deployments.get(namespace, version) if version else None
@@ -59,5 +68,6 @@ async def server_failure(
     waiting = [pod for pod in pods if not pod.ready]
     if not waiting or not speaks_in_events_only(None, waiting):
         return None, None
-    told = await events_about(client, namespace, [pod.meta.uid for pod in waiting])
-    return event_failure(told), LOOK_AGAIN_SECONDS
+    stuck = [pod.meta for pod in waiting]
+    told = await events_about(client, namespace, ask_about(stuck, now))
+    return event_failure(told), ask_again(stuck, now)

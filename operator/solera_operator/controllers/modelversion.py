@@ -10,12 +10,12 @@ from solera_core.spec import Invalid
 from solera_operator.api import ModelVersion, TrainedModel
 from solera_operator.controllers import version_status
 from solera_operator.controllers.caches import BY_MODEL, BY_VERSION, Caches
-from solera_operator.controllers.failures import LOOK_AGAIN_SECONDS, job_events
+from solera_operator.controllers.runs import Runs
 from solera_operator.controllers.spec_check import spec_problem
 from solera_operator.controllers.stored import Stored
 from solera_operator.domain.diagnosis import Failure, event_failure
 from solera_operator.domain.fingerprint import evaluation_id, training_token
-from solera_operator.domain.lifecycle import Act, Recorded, Run, Step, next_step
+from solera_operator.domain.lifecycle import Act, Recorded, Run, Step, next_step, settled
 from solera_operator.domain.observed import KubeEvent
 from solera_operator.domain.status import stored_form
 from solera_operator.domain.verdicts import as_version
@@ -54,6 +54,7 @@ class ModelVersionController:
         self._settings = settings
         self._events = events
         self._clock = clock
+        self._runs = Runs(client, caches)
 
     async def reconcile(self, key: Key) -> Result:
         """Bring one version a step further, or find that there is nothing to do."""
@@ -64,17 +65,22 @@ class ModelVersionController:
         model = self._model_of(version, stored.meta.owner_uid)
         if model is None:  # deleted, and the version will follow; or not made by Solera
             return Result()
+        now = self._clock.now()
         wanted = self._wanted_evaluation(version, model)
-        train, evaluate, report = await self._runs(version, wanted)
-        step = next_step(self._recorded(version), wanted, train, evaluate, report)
+        recorded = self._recorded(version)
+        runs = (Run(), Run(), Run())
+        if not settled(recorded, wanted):
+            runs = await self._runs.of_version(version, wanted, now)
+        step = next_step(recorded, wanted, *runs)
         step, again = await self._act(version, model, step, wanted)
         try:
             await self._write_status(stored, version, model, step, wanted)
             await self._let_go(key, wanted)
         except NotFound:  # the version or a Job was deleted meanwhile: the cache will hear of it
             return Result()
-        if step.act is Act.WAIT and any(run.needs_events for run in (train, evaluate, report)):
-            again = LOOK_AGAIN_SECONDS
+        if step.act is Act.WAIT:
+            stuck = [run.ask_again(now) for run in runs if run.needs_events]
+            again = min(stuck) if again is None and stuck else again
         return Result(requeue_after=again)
 
     # -- observe -----------------------------------------------------------------------------------
@@ -116,31 +122,6 @@ class ModelVersionController:
             failed=failed and artifact is None,
             failed_evaluation=evaluation if failed and status.verdict is None else "",
         )
-
-    async def _runs(self, version: ModelVersion, evaluation: str) -> tuple[Run, Run, Run]:
-        """The train Job, the evaluate Job, and the report Job for whichever result is to come."""
-        name = version.metadata.name
-        if version.status.artifact is None:
-            train = await self._run(version, train_job_name(name))
-            report = await self._run(version, report_job_name(name, "train", None))
-            return train, Run(), report
-        if not evaluation:
-            return Run(), Run(), Run()
-        evaluate = await self._run(version, evaluate_job_name(name, evaluation))
-        report = await self._run(version, report_job_name(name, "evaluate", evaluation))
-        return Run(), evaluate, report
-
-    async def _run(self, version: ModelVersion, name: str) -> Run:
-        namespace = version.metadata.namespace
-        job = self._caches.jobs.get(namespace, name)
-        if job is None or job.meta.owner_uid != version.metadata.uid:
-            return Run()
-        pods = tuple(
-            pod
-            for pod in self._caches.pods.by_index(BY_VERSION, (namespace, version.metadata.name))
-            if pod.job_name == name
-        )
-        return Run(job, pods, await job_events(self._client, job, pods))
 
     # -- act ---------------------------------------------------------------------------------------
 

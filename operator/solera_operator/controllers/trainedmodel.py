@@ -128,7 +128,7 @@ class TrainedModelController:
         found = self._caches.routes.get(*key)
         champion = world.champion
         failure, again = await server_failure(
-            self._client, self._caches, key[0], champion.version if champion else ""
+            self._client, self._caches, key[0], champion.version if champion else "", world.now
         )
         seen = Seen(
             model=world.model,

@@ -6,13 +6,15 @@ The reasons are stable: they stand in status, events and the operating guide.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from solera_core.result import BadResult, parse_result
-from solera_operator.domain.observed import Container, Job, KubeEvent, Pod
+from solera_operator.domain.observed import Container, Job, KubeEvent, Meta, Pod
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
@@ -149,6 +151,34 @@ def speaks_in_events_only(job: Job | None, pods: Sequence[Pod]) -> bool:
         )
         for pod in pods
     )
+
+
+EVENTS_COME_WITHIN = 3.0
+"""Seconds after which an object that does not get on has Events that tell why."""
+_ASKED_AT_ONCE = 3
+_ASKED_OFTEN_FOR = 12.0
+_ASKED_SELDOM = 15.0
+
+
+def ask_about(stuck: Sequence[Meta], now: datetime) -> tuple[str, ...]:
+    """Uids of the objects whose Events are read: the newest few that are old enough to have any.
+
+    Pods of one template are stuck for one reason, so a hundred of them cost no more than three.
+    """
+    old = [meta for meta in stuck if not 0 <= _age(meta, now) < EVENTS_COME_WITHIN]
+    old.sort(key=lambda meta: _age(meta, now))
+    return tuple(meta.uid for meta in old[:_ASKED_AT_ONCE])
+
+
+def ask_again(stuck: Sequence[Meta], now: datetime) -> float:
+    """Seconds until Events are read again: soon while the newest of what is stuck is new, then seldom."""
+    youngest = min((_age(meta, now) for meta in stuck), default=0.0)
+    return EVENTS_COME_WITHIN if 0 <= youngest < _ASKED_OFTEN_FOR else _ASKED_SELDOM
+
+
+def _age(meta: Meta, now: datetime) -> float:
+    """Seconds since it was made; negative where the clocks differ, infinite where it is not known."""
+    return (now - meta.created).total_seconds() if meta.created is not None else math.inf
 
 
 def job_failure(job: Job, pods: Sequence[Pod]) -> Failure:

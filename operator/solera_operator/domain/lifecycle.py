@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from solera_operator.domain.diagnosis import (
     Failure,
+    ask_again,
     event_failure,
     job_failure,
     pods_failure,
@@ -68,6 +70,11 @@ class Run:
         """Whether only Events can tell why this run does not get on."""
         return self.job is not None and speaks_in_events_only(self.job, self.pods)
 
+    def ask_again(self, now: datetime) -> float:
+        """Seconds until Events are read again, where only they can tell."""
+        stuck = [pod.meta for pod in self.pods] or ([self.job.meta] if self.job is not None else [])
+        return ask_again(stuck, now)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -89,13 +96,19 @@ def next_step(recorded: Recorded, wanted_evaluation: str, train: Run, evaluate: 
         evaluate: the evaluate Job for ``wanted_evaluation``.
         report: the report Job for whichever of the two is to be recorded.
     """
-    if recorded.failed:
+    if settled(recorded, wanted_evaluation):
         return Step(Act.DONE)
     if not recorded.digest:
         return _follow(train, report, _TRAIN)
-    if not wanted_evaluation or wanted_evaluation in (recorded.evaluation, recorded.failed_evaluation):
-        return Step(Act.DONE)
     return _follow(evaluate, report, _EVALUATE)
+
+
+def settled(recorded: Recorded, wanted_evaluation: str) -> bool:
+    """Whether all that is wanted of a version is recorded, so that no Job is looked at."""
+    if recorded.failed or not recorded.digest:
+        return recorded.failed
+    done = ("", recorded.evaluation, recorded.failed_evaluation)
+    return wanted_evaluation in done
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +173,15 @@ def spoken_result(pods: Sequence[Pod], kind: str) -> Result | None:
             if document is not None and document["ok"] and document["kind"] == kind:
                 return document
     return None
+
+
+def whole(job: Job, pods: Sequence[Pod], kind: str) -> bool:
+    """Whether what is seen of an ended Job is all there is to see.
+
+    Jobs and pods are watched apart, so a Job may be seen to end before the last pod is. What a succeeded
+    Job's pod said is whole; why a Job failed is known only when all of its pods were looked at.
+    """
+    return not job.outcome or (job.outcome == "Complete" and spoken_result(pods, kind) is not None)
 
 
 def progress(run: Run, running: Failure) -> Failure:

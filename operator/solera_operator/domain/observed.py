@@ -56,7 +56,6 @@ class Pod:
     meta: Meta
     phase: str = "Pending"
     ready: bool = False
-    job_name: str = ""
     unschedulable: str = ""
     reason: str = ""
     message: str = ""
@@ -180,7 +179,6 @@ def project_pod(obj: Object) -> Pod:
         meta=project_meta(obj),
         phase=status.get("phase", "Pending"),
         ready=conditions.get("Ready", {}).get("status") == "True",
-        job_name=obj.get("metadata", {}).get("labels", {}).get("batch.kubernetes.io/job-name", ""),
         unschedulable=scheduled.get("message", "unschedulable") if waits else "",
         reason=status.get("reason", ""),
         message=status.get("message", ""),

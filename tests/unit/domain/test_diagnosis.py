@@ -1,6 +1,7 @@
 """What pods, Jobs and Events show, in one reason and one sentence. The objects are as a kubelet writes them."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from solera_operator.api.objects import Condition
 from solera_operator.domain.diagnosis import (
     Failure,
+    ask_about,
+    ask_again,
     event_failure,
     job_failure,
     pod_failure,
@@ -206,3 +209,30 @@ def test_a_strange_reason_of_a_pod_or_a_job_can_be_recorded():
     assert pod_failure(pod).reason == "UnexpectedAdmissionError_device"
     job = Job(Meta("j", "ns", "u", "1"), outcome="Failed", reason="queue.example.com/Evicted")
     assert job_failure(job, ()).reason == "queue_example_com_Evicted"
+
+
+NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def aged(*seconds: float) -> list[Meta]:
+    return [Meta(f"p{s}", "ns", f"u{s}", "1", created=NOW - timedelta(seconds=s)) for s in seconds]
+
+
+def test_events_are_read_about_the_three_newest_that_are_old_enough():
+    assert ask_about(aged(100, 1, 5, 50, 4, 2.9, 3), NOW) == ("u3", "u4", "u5")
+    assert ask_about(aged(*range(100, 200)), NOW) == ("u100", "u101", "u102")
+    assert ask_about(aged(0, 2), NOW) == ()
+    assert ask_about((), NOW) == ()
+
+
+def test_clocks_that_differ_and_times_that_are_missing_hide_nothing():
+    assert ask_about(aged(-60), NOW) == ("u-60",)
+    assert ask_about([Meta("p", "ns", "u", "1")], NOW) == ("u",)
+    assert ask_again([Meta("p", "ns", "u", "1")], NOW) == 15
+
+
+def test_events_are_read_again_soon_while_something_is_new_then_seldom():
+    assert ask_again(aged(0), NOW) == 3
+    assert ask_again(aged(500, 11), NOW) == 3
+    assert ask_again(aged(500, 12), NOW) == 15
+    assert ask_again(aged(3600), NOW) == 15

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from solera_operator.domain.diagnosis import Failure
-from solera_operator.domain.lifecycle import Act, Recorded, Run, next_step
+from solera_operator.domain.lifecycle import Act, Recorded, Run, next_step, settled, whole
 from solera_operator.domain.observed import Container, Job, KubeEvent, Meta, Pod
 
 NEW = Recorded()
@@ -89,3 +89,26 @@ def test_progress_says_what_it_waits_for():
     note = step(train=Run(job(active=1, failed=1), (failed, running))).note
     assert note.reason == "ContainerFailed"
     assert "tried again" in note.message
+
+
+def test_an_ended_job_is_seen_whole_only_with_what_its_pod_said():
+    assert whole(job(), (), "train")
+    assert not whole(job("Complete"), (), "train")
+    assert not whole(job("Complete"), (pod(phase="Running", state="running", code=None),), "train")
+    assert not whole(job("Complete"), (pod(result("evaluate")),), "train")
+    assert whole(job("Complete"), (pod(result()),), "train")
+
+
+def test_why_a_job_failed_is_never_told_from_a_cache_that_may_be_behind():
+    assert not whole(job("Failed"), (), "train")
+    assert not whole(job("Failed"), (pod("first try", code=70, phase="Failed"),), "train")
+
+
+def test_nothing_is_looked_at_when_all_that_is_wanted_is_recorded():
+    assert not settled(NEW, "")
+    assert settled(replace(NEW, failed=True), "e1")
+    assert settled(TRAINED, "")
+    assert not settled(TRAINED, "e1")
+    assert settled(replace(TRAINED, evaluation="e1"), "e1")
+    assert settled(replace(TRAINED, failed_evaluation="e1"), "e1")
+    assert not settled(replace(TRAINED, evaluation="e1"), "e2")
