@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -90,11 +91,14 @@ def _answers(schema: Schema, model: Any, rows: Sequence[Mapping[str, Any]]) -> d
     )
     table = frame(decode_rows(permissive, rows))
     try:
-        outputs: dict[str, Any] = {"predict": _values(schema, model.predict(table))}
-        if hasattr(model, "predict_proba"):
-            outputs["predict_proba"] = [
-                [encode_value(number) for number in row] for row in model.predict_proba(table).tolist()
-            ]
+        with warnings.catch_warnings():
+            # Infinities and unknown categories are meant to be there.
+            warnings.simplefilter("ignore")
+            outputs: dict[str, Any] = {"predict": _values(schema, model.predict(table))}
+            if hasattr(model, "predict_proba"):
+                outputs["predict_proba"] = [
+                    [encode_value(number) for number in row] for row in model.predict_proba(table).tolist()
+                ]
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - how an estimator refuses a value is its own choice
