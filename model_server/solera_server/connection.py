@@ -20,6 +20,7 @@ import httptools
 
 from solera_server.message import Request, Response, error_response, head
 from solera_server.router import Route
+from solera_server.upgrade import body_parser, framing
 
 if TYPE_CHECKING:
     from solera_server.http_server import HttpServer
@@ -43,7 +44,8 @@ class _Refused(Exception):  # noqa: N818 - stops the parser from inside a callba
 class _State(enum.Enum):
     OPEN = enum.auto()
     LAST = enum.auto()  # answers what has been read and reads no further request
-    LINGERING = enum.auto()  # everything is sent; waits for the client to have read it
+    FLUSHING = enum.auto()  # everything is written; the client has not yet taken all of it
+    LINGERING = enum.auto()  # everything is sent; waits for the client to end its side
     CLOSED = enum.auto()
 
 
@@ -63,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._chunks: list[bytes] = []
         self._body_bytes = 0
+        self._body_framing: bytes | None = None  # of a body behind a head that asks for an upgrade
         # What has been received and waits, and the one that is being answered.
         self._pending: deque[Request | Response] = deque()
         self._current: Request | None = None
@@ -84,9 +87,7 @@ class Connection(asyncio.Protocol):
             return
         in_head = self._incoming is not None and not self._head_complete
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._state = _State.LAST  # the request asked for another protocol and gets HTTP/1.1's answer
+            self._feed(data)
         except httptools.HttpParserError as error:
             self._refuse(self._refusal or error_response(400, f"not a valid HTTP request: {error}"))
         else:
@@ -95,6 +96,19 @@ class Connection(asyncio.Protocol):
                 if self._head_bytes > self._limits.header_bytes:
                     self._refuse(self._too_large_head())
         self._advance()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # The request asked for another protocol and gets HTTP/1.1's answer, and no other after it: a
+            # proxy may by now pass on bytes that it no longer reads.
+            if self._body_framing is None:
+                self._state = _State.LAST
+                return
+            self._parser = body_parser(self, self._body_framing)
+            self._body_framing = None
+            self._parser.feed_data(data[upgrade.args[0] :])
 
     def eof_received(self) -> bool:
         """Take the end of what the client sends as its departure: work for it would be for nobody."""
@@ -163,6 +177,8 @@ class Connection(asyncio.Protocol):
         request.keep_alive = (
             version == "1.1" and self._parser.should_keep_alive() and not self._parser.should_upgrade()
         )
+        if self._parser.should_upgrade() and request.method != b"CONNECT":
+            self._body_framing = framing(request.headers)
         request.route = self._server.router.resolve(request)
         if b"expect" in request.headers:
             self._expect(request, version)
@@ -175,6 +191,8 @@ class Connection(asyncio.Protocol):
             self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
+        if self._body_framing is not None:
+            return  # the parser stops here for the upgrade, and the body is yet to come
         request = self._receiving()
         chunks = self._chunks
         request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -274,7 +292,7 @@ class Connection(asyncio.Protocol):
     def _finish_writing(self) -> None:
         # Closing a socket with unread input makes the kernel reset the connection, which may destroy
         # the response on its way. So: end our direction, and wait a little for the client to end its own.
-        self._state = _State.LINGERING
+        self._state = _State.FLUSHING
         self._since = perf_counter()
         self._set_reading(True)
         if self._transport.can_write_eof() and not self._transport.is_closing():
@@ -303,9 +321,8 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """End what takes too long; called about once a second."""
         waited = now - self._since
-        if self._state is _State.LINGERING:
-            if waited > _LINGER_SECONDS:
-                self._transport.abort()
+        if self._state in (_State.FLUSHING, _State.LINGERING):
+            self._check_end(now, waited)
         elif not self._writable:
             if waited > self._limits.write_seconds:
                 self._transport.abort()
@@ -316,6 +333,16 @@ class Connection(asyncio.Protocol):
             limit = self._limits.receive_seconds
             self._refuse(error_response(408, f"the request did not arrive within {limit:g} s"))
             self._advance()
+
+    def _check_end(self, now: float, waited: float) -> None:
+        if self._state is _State.LINGERING:
+            if waited > _LINGER_SECONDS:
+                self._transport.abort()
+        elif self._transport.get_write_buffer_size() == 0:
+            self._state = _State.LINGERING
+            self._since = now
+        elif waited > self._limits.write_seconds:
+            self._transport.abort()
 
     def close(self) -> None:
         self._transport.close()

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 import server_artifacts
 import uvloop
+from echo_server import Echo, echoing
 from loopback import Served, serve
 
+from solera_server.limits import Limits
 from solera_server.load import LoadedModel, load
 
 if TYPE_CHECKING:
@@ -67,3 +69,9 @@ async def mixed_server(loaded_mixed: LoadedModel) -> AsyncIterator[Served]:
 async def regression_server(loaded_regression: LoadedModel) -> AsyncIterator[Served]:
     async with serve(loaded_regression, "regression") as served:
         yield served
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Echo]:
+    async with echoing(Limits()) as echo:
+        yield echo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,3 +73,15 @@ def post(path: str, body: bytes, *, close: bool = True, headers: str = "") -> by
 def get(path: str, *, close: bool = True, headers: str = "") -> bytes:
     connection = "Connection: close\r\n" if close else ""
     return f"GET {path} HTTP/1.1\r\nHost: test\r\n{connection}{headers}\r\n".encode()
+
+
+def only(found: list[Answer]) -> Answer:
+    assert len(found) == 1, found
+    return found[0]
+
+
+def error_of(answer: Answer) -> str:
+    assert answer.headers["content-type"] == "application/json"
+    message = json.loads(answer.body)["error"]
+    assert isinstance(message, str)
+    return message

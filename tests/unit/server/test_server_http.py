@@ -1,94 +1,16 @@
-"""The HTTP layer by itself: what it accepts, in which order it answers, what it refuses, when it gives up."""
+"""The HTTP layer by itself: what it accepts, in which order it answers, what it refuses."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import pytest
-from raw_http import Answer, answers, ask, get, post, talk, until
+from echo_server import Echo, echoing
+from raw_http import answers, ask, error_of, get, only, post, talk, until
 
-from solera_server.http_server import HttpServer
 from solera_server.limits import Limits
-from solera_server.message import Request, Response, json_response
-from solera_server.router import Route, Router
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-
-class Echo:
-    """Three paths: /echo tells what arrived, /held answers when released, /broken raises."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.held: list[Request] = []
-        self.seen: list[tuple[str, int, float | None]] = []
-        echo = Route(self._echo, "test", reads_json=True)
-        routes = {
-            b"/echo": {b"GET": Route(self._echo, "test"), b"POST": echo},
-            b"/held": {b"GET": Route(self._hold, "test"), b"POST": Route(self._hold, "test")},
-            b"/broken": {b"GET": Route(self._break, "test")},
-        }
-        self.server = HttpServer(Router(routes, lambda path: f"nothing at {path}"), limits, self)
-        self.port = 0
-
-    def answered(self, protocol: str, status: int, seconds: float | None) -> None:
-        self.seen.append((protocol, status, seconds))
-
-    def release(self) -> None:
-        request = self.held.pop(0)
-        request.respond(request, json_response({"held": len(request.body)}))
-
-    async def holding(self, count: int = 1) -> None:
-        await until(lambda: len(self.held) >= count)
-
-    def _echo(self, request: Request) -> Response:
-        return json_response(
-            {
-                "method": request.method.decode(),
-                "path": request.path.decode(),
-                "body": request.body.decode("latin-1") if len(request.body) < 100 else len(request.body),
-            }
-        )
-
-    def _hold(self, request: Request) -> None:
-        self.held.append(request)
-
-    def _break(self, _request: Request) -> Response:
-        raise RuntimeError("secret detail at /etc/inside")
-
-
-@asynccontextmanager
-async def echoing(limits: Limits | None = None) -> AsyncIterator[Echo]:
-    echo = Echo(limits or Limits())
-    echo.port = await echo.server.listen("127.0.0.1", 0)
-    try:
-        yield echo
-    finally:
-        echo.server.stop_listening()
-        await echo.server.finish(asyncio.get_running_loop().time() + 0.2)
-
-
-@pytest.fixture
-async def echo() -> AsyncIterator[Echo]:
-    async with echoing() as echo:
-        yield echo
-
-
-def only(found: list[Answer]) -> Answer:
-    assert len(found) == 1, found
-    return found[0]
-
-
-def error_of(answer: Answer) -> str:
-    assert answer.headers["content-type"] == "application/json"
-    message = json.loads(answer.body)["error"]
-    assert isinstance(message, str)
-    return message
-
 
 # -- what is served --------------------------------------------------------------------------------
 
@@ -230,6 +152,31 @@ async def test_upgrade_is_answered_as_http_11(echo: Echo) -> None:
     assert answer.headers["connection"] == "close"
 
 
+_UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 300, 100_000])
+async def test_the_body_of_a_request_for_an_upgrade_is_read(echo: Echo, size: int) -> None:
+    """As Java's client and ``curl --http2`` send it."""
+    body = b"[" + b"1" * 5 + b"]"
+    chunks = b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in body) + b"0\r\nTrailer: x\r\n\r\n"
+    chunked = f"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{_UPGRADE}\r\n".encode()
+    for whole in (post("/echo", body, close=False, headers=_UPGRADE), chunked + chunks):
+        request = whole + get("/echo")
+        pieces = [request[start : start + size] for start in range(0, len(request), size)]
+        answer = only(await ask(echo.port, *pieces, seconds=20))
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert json.loads(answer.body)["body"] == body.decode()
+
+
+async def test_expect_continue_beside_an_upgrade(echo: Echo) -> None:
+    request = post("/echo", b"[1]", close=False, headers=_UPGRADE + "Expect: 100-continue\r\n")
+    head, body = request.split(b"\r\n\r\n")
+    found = await ask(echo.port, head + b"\r\n\r\n", body)
+    assert [answer.status for answer in found] == [100, 200]
+    assert json.loads(found[1].body)["body"] == "[1]"
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 _POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
@@ -293,6 +240,23 @@ async def test_what_is_understood_and_not_offered(echo: Echo, request_: bytes, s
     assert (answer.status, answer.headers["connection"]) == (status, "close")
 
 
+@pytest.mark.parametrize("case", [case for case in SMUGGLING if SMUGGLING[case].startswith(_POST)])
+async def test_an_upgrade_makes_no_ambiguous_request_acceptable(echo: Echo, case: str) -> None:
+    request = SMUGGLING[case].replace(_POST, _POST + _UPGRADE.encode())
+    answer = only(await ask(echo.port, request + get("/echo")))
+    assert (answer.status, answer.headers["connection"]) == (400, "close"), answer
+
+
+async def test_limits_hold_for_the_body_behind_an_upgrade() -> None:
+    async with echoing(Limits(body_bytes=100, receive_seconds=0.3)) as echo:
+        head = _POST + _UPGRADE.encode()
+        chunks = [b"a\r\n" + b"x" * 10 + b"\r\n"] * 11
+        answer = only(await ask(echo.port, head + b"Transfer-Encoding: chunked\r\n\r\n", *chunks))
+        assert answer.status == 413
+        assert only(await ask(echo.port, head + b"Content-Length: 101\r\n\r\n")).status == 413
+        assert only(await ask(echo.port, head + b"Content-Length: 50\r\n\r\nx")).status == 408
+
+
 async def test_a_refusal_waits_for_the_answers_before_it(echo: Echo) -> None:
     requests = post("/held", b"1", close=False) + SMUGGLING["two lengths"]
     talking = asyncio.create_task(ask(echo.port, requests))
@@ -342,161 +306,3 @@ async def test_exception_in_a_handler_tells_nothing(echo: Echo, caplog: pytest.L
     assert [answer.status for answer in found] == [500, 200]
     assert error_of(found[0]) == "internal error; the server's log says more"
     assert "secret detail" in caplog.text
-
-
-# -- limits ----------------------------------------------------------------------------------------
-
-
-async def test_body_limit_by_length_arrives_although_the_body_is_sent() -> None:
-    async with echoing(Limits(body_bytes=1000)) as echo:
-        assert only(await ask(echo.port, post("/echo", b"x" * 1000))).status == 200
-        answer = only(await ask(echo.port, post("/echo", b"x" * 500_000)))
-        assert answer.status == 413
-        assert "1000 bytes" in error_of(answer)
-
-
-async def test_body_limit_of_chunks() -> None:
-    async with echoing(Limits(body_bytes=1000)) as echo:
-        head = _POST + b"Transfer-Encoding: chunked\r\n\r\n"
-        answer = only(await ask(echo.port, head, *[b"64\r\n" + b"x" * 100 + b"\r\n"] * 11))
-        assert answer.status == 413
-
-
-async def test_header_limits() -> None:
-    async with echoing(Limits(header_bytes=2000, header_count=20)) as echo:
-        assert only(await ask(echo.port, get("/echo", headers="X: " + "y" * 1500 + "\r\n"))).status == 200
-        for headers in ("X: " + "y" * 3000 + "\r\n", "".join(f"X{i}: 1\r\n" for i in range(30))):
-            answer = only(await ask(echo.port, get("/echo", headers=headers)))
-            assert answer.status == 431
-            assert "2000 bytes" in error_of(answer)
-        pieces = [b"GET /echo HTTP/1.1\r\nHost: a\r\nX: "] + [b"y" * 500] * 8
-        assert only(await ask(echo.port, *pieces)).status == 431, "a header that never ends"
-        answer = only(await ask(echo.port, get("/" + "a" * 9000)))
-        assert answer.status == 414
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        (b"GET /ec",),
-        (b"GET /echo HTTP/1.1\r\nHost: a\r\n", b"X: 1\r\n", b"Y: 2\r\n"),
-        (_POST + b"Content-Length: 100\r\n\r\n", b"a", b"b"),
-        (_POST + b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nab"),
-    ],
-)
-async def test_a_request_that_does_not_arrive_is_ended(parts: tuple[bytes, ...]) -> None:
-    async with echoing(Limits(receive_seconds=0.3)) as echo:
-        answer = only(await ask(echo.port, *parts, seconds=3))
-        assert answer.status == 408
-        assert "0.3 s" in error_of(answer)
-
-
-async def test_trickled_headers_do_not_extend_the_deadline() -> None:
-    async with echoing(Limits(receive_seconds=0.4)) as echo:
-        reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
-        writer.write(b"GET /echo HTTP/1.1\r\nHost: a\r\n")
-        reading = asyncio.create_task(reader.read())
-        started = asyncio.get_running_loop().time()
-        while not reading.done() and asyncio.get_running_loop().time() - started < 4:
-            writer.write(b"X: 1\r\n")
-            await asyncio.sleep(0.05)
-        assert only(answers(await reading)).status == 408
-        assert asyncio.get_running_loop().time() - started < 2
-        writer.close()
-
-
-async def test_idle_connections_are_closed_without_a_word() -> None:
-    async with echoing(Limits(idle_seconds=0.3)) as echo:
-        assert await talk(echo.port, seconds=3) == b""
-        found = await ask(echo.port, get("/echo", close=False), seconds=3)
-        assert only(found).status == 200
-
-
-async def test_a_slow_answer_is_not_an_idle_connection() -> None:
-    async with echoing(Limits(idle_seconds=0.2, receive_seconds=0.2)) as echo:
-        talking = asyncio.create_task(ask(echo.port, get("/held")))
-        await echo.holding()
-        await asyncio.sleep(0.6)
-        echo.release()
-        assert only(await talking).status == 200
-
-
-async def test_connections_over_the_limit_are_told_and_closed() -> None:
-    async with echoing(Limits(connections=3)) as echo:
-        open_ones = [await asyncio.open_connection("127.0.0.1", echo.port) for _ in range(3)]
-        await until(lambda: echo.server.connections == 3)
-        answer = only(await ask(echo.port, get("/echo")))
-        assert answer.status == 503
-        assert answer.headers["retry-after"] == "1"
-        open_ones[0][1].close()
-        await until(lambda: echo.server.connections == 2)
-        assert only(await ask(echo.port, get("/echo"))).status == 200
-        for _, writer in open_ones:
-            writer.close()
-
-
-async def test_an_idle_connection_makes_room() -> None:
-    async with echoing(Limits(connections=2, spare_idle_seconds=0.2)) as echo:
-        held = asyncio.create_task(ask(echo.port, get("/held")))
-        await echo.holding()
-        idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", echo.port)
-        await until(lambda: echo.server.connections == 2)
-        await asyncio.sleep(0.3)
-        assert only(await ask(echo.port, get("/echo"))).status == 200
-        assert await idle_reader.read() == b""
-        echo.release()
-        assert only(await held).status == 200, "a connection with a request is never spared"
-        idle_writer.close()
-
-
-async def test_old_connections_are_ended_with_an_answer() -> None:
-    async with echoing(Limits(connection_age_seconds=0.2)) as echo:
-        reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
-        writer.write(get("/echo", close=False))
-        assert b"connection: close" not in await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(41)
-        await asyncio.sleep(0.3)
-        writer.write(get("/echo", close=False))
-        assert only(answers(await reader.read())).headers["connection"] == "close"
-        writer.close()
-
-
-async def test_draining_ends_connections_after_their_answer(echo: Echo) -> None:
-    idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", echo.port)
-    held = asyncio.create_task(ask(echo.port, get("/held", close=False)))
-    await echo.holding()
-    echo.server.draining = True
-    assert only(await ask(echo.port, get("/echo", close=False))).headers["connection"] == "close"
-    echo.server.stop_listening()
-    finishing = asyncio.create_task(echo.server.finish(asyncio.get_running_loop().time() + 5))
-    assert await idle_reader.read() == b"", "the idle connection is closed"
-    assert not finishing.done(), "the one in flight is waited for"
-    echo.release()
-    answer = only(await held)
-    assert (answer.status, answer.headers["connection"]) == (200, "close")
-    assert await finishing == 0
-    idle_writer.close()
-
-
-async def test_a_client_that_does_not_read_is_cut() -> None:
-    async with echoing(Limits(write_seconds=0.3, idle_seconds=1.0)) as echo:
-        reader, writer = await asyncio.open_connection("127.0.0.1", echo.port, limit=1024)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(200):
-            writer.write(get("/echo", headers=f"X-Request-Id: {'x' * 128}\r\n", close=False) * 200)
-        await until(lambda: not echo.server.connections)
-        writer.transport.abort()
-        del reader
-
-
-async def test_everything_answered_is_counted(echo: Echo) -> None:
-    await ask(echo.port, get("/echo"))
-    await ask(echo.port, get("/nothing"))
-    await ask(echo.port, b"\x00\x01\r\n\r\n")
-    assert [(protocol, status) for protocol, status, _ in echo.seen] == [
-        ("test", 200),
-        ("other", 404),
-        ("other", 400),
-    ]
-    assert echo.seen[0][2] is not None
-    assert 0 <= echo.seen[0][2] < 5
