@@ -26,7 +26,7 @@ class Target:
     url: str
     body: Object
     host: str | None = None
-    rate: float = 40.0
+    rate: float = 20.0
     connections: int = 4
     new_every: int = 7
     timeout: float = 10.0
