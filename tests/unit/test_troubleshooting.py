@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from solera_core.failures import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
