@@ -15,11 +15,11 @@ from solera_operator.controllers.spec_check import spec_problem
 from solera_operator.controllers.stored import Stored
 from solera_operator.domain.diagnosis import Failure, event_failure
 from solera_operator.domain.fingerprint import evaluation_id, training_token
-from solera_operator.domain.lifecycle import Act, Recorded, Run, Step, next_step, settled
+from solera_operator.domain.lifecycle import Act, Recorded, Run, Step, give_up, next_step, settled, superseded
 from solera_operator.domain.observed import KubeEvent
 from solera_operator.domain.status import stored_form
-from solera_operator.domain.verdicts import as_version
-from solera_operator.domain.versions import wanted_version
+from solera_operator.domain.verdicts import as_version, verdict_of
+from solera_operator.domain.versions import Verdict, Version, wanted_version
 from solera_operator.engine.client import KubeClient
 from solera_operator.engine.clock import Clock
 from solera_operator.engine.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
@@ -66,22 +66,24 @@ class ModelVersionController:
         if model is None:  # deleted, and the version will follow; or not made by Solera
             return Result()
         now = self._clock.now()
-        wanted = self._wanted_evaluation(version, model)
-        recorded = self._recorded(version)
+        in_place = self._wanted_version(model)
+        wanted = _wanted_evaluation(version, model, in_place)
+        recorded = _recorded(version)
         runs = (Run(), Run(), Run())
         if not settled(recorded, wanted):
             runs = await self._runs.of_version(version, wanted, now)
         step = next_step(recorded, wanted, *runs)
+        if _superseded(version, model, in_place):
+            step = give_up(step, runs[0])
         step, again = await self._act(version, model, step, wanted)
         try:
             await self._write_status(stored, version, model, step, wanted)
-            await self._let_go(key, wanted)
-        except NotFound:  # the version or a Job was deleted meanwhile: the cache will hear of it
+        except NotFound:  # the version was deleted meanwhile: the cache will hear of it
             return Result()
-        if step.act is Act.WAIT:
-            stuck = [run.ask_again(now) for run in runs if run.needs_events]
-            again = min(stuck) if again is None and stuck else again
-        return Result(requeue_after=again)
+        waits = [again, await self._let_go(key, wanted)]
+        if step.act is Act.WAIT and again is None:
+            waits += [run.ask_again(now) for run in runs if run.needs_events]
+        return Result(requeue_after=min((w for w in waits if w is not None), default=None))
 
     # -- observe -----------------------------------------------------------------------------------
 
@@ -91,37 +93,22 @@ class ModelVersionController:
             return None
         return None if stored.meta.deleting else stored.value
 
-    def _wanted_evaluation(self, version: ModelVersion, model: TrainedModel) -> str:
-        """The evaluation that the model's gates ask for, if this is the version that its spec wants.
+    def _wanted_version(self, model: TrainedModel) -> Version | None:
+        """The version that the model's spec wants, if that can be told.
 
-        Gates that the catalogue refuses ask for none: the model is Stalled, and a Job could only fail.
+        It cannot while a version is there that cannot be read. A spec that the catalogue refuses is not
+        carried out: it gives up no training, and its gates could only make Jobs that fail.
         """
-        artifact = version.status.artifact
-        if artifact is None or spec_problem(model, self._settings) is not None:
-            return ""
-        token = training_token(model.spec.task, model.spec.training)
-        gates = model.spec.gates or ()
-        siblings = [
-            as_version(v.value, token, gates)
+        stored = [
+            v
             for v in self._caches.versions.by_index(BY_MODEL, (model.metadata.namespace, model.metadata.name))
-            if isinstance(v.value, ModelVersion) and v.meta.owner_uid == model.metadata.uid
+            if v.meta.owner_uid == model.metadata.uid
         ]
-        wanted = wanted_version(siblings, token)
-        if wanted is None or wanted.name != version.metadata.name:
-            return ""
-        return evaluation_id(gates, artifact.digest)
-
-    def _recorded(self, version: ModelVersion) -> Recorded:
-        status = version.status
-        artifact = status.artifact
-        failed = status.last_failure is not None
-        evaluation = status.evaluation or ""
-        return Recorded(
-            digest=artifact.digest if artifact is not None else "",
-            evaluation=evaluation if status.verdict is not None else "",
-            failed=failed and artifact is None,
-            failed_evaluation=evaluation if failed and status.verdict is None else "",
-        )
+        read = [v.value for v in stored if isinstance(v.value, ModelVersion)]
+        if len(read) < len(stored) or spec_problem(model, self._settings) is not None:
+            return None
+        token = training_token(model.spec.task, model.spec.training)
+        return wanted_version([as_version(v, token, model.spec.gates or ()) for v in read], token)
 
     # -- act ---------------------------------------------------------------------------------------
 
@@ -131,6 +118,8 @@ class ModelVersionController:
         """Create the Job that the step asks for; what stands in its way becomes the step's note."""
         settings = self._settings
         match step.act:
+            case Act.RECORD_FAILURE if step.note is not None and step.note.reason == Verdict.SUPERSEDED:
+                await self._end_jobs(version.metadata.namespace, version.metadata.name, version.metadata.uid)
             case Act.TRAIN:
                 return await self._create(version, step, jobs.train_job(version, settings))
             case Act.REPORT_TRAIN:
@@ -173,18 +162,49 @@ class ModelVersionController:
         note = Failure("NameConflict", f"a Job {name} exists that is not this version's: delete it")
         return replace(step, act=Act.WAIT, note=note), NAME_TAKEN_SECONDS
 
-    async def _let_go(self, key: Key, evaluation: str) -> None:
-        """Give a time to live to every ended Job whose result is recorded, or is not wanted any more."""
+    async def _end_jobs(self, namespace: str, name: str, uid: str) -> None:
+        """End the Jobs of a version that is given up.
+
+        Raises:
+            Conflict: a Job has changed since it was seen: it may have come to a result.
+        """
+        for job in self._caches.jobs.by_index(BY_VERSION, (namespace, name)):
+            if job.meta.owner_uid != uid or job.outcome or job.meta.deleting:
+                continue
+            log.info("job ended", job=job.meta.name, reason=Verdict.SUPERSEDED.value)
+            await self._client.delete(
+                JOBS, *job.meta.key, uid=job.meta.uid, resource_version=job.meta.resource_version
+            )
+
+    async def _let_go(self, key: Key, evaluation: str) -> float | None:
+        """Give a time to live to every ended Job whose result is recorded, or is not wanted any more.
+
+        Returns in how many seconds to try again, where the API server refused.
+        """
         stored = self._caches.versions.get(*key)  # with our own status patch in it
         if stored is None or isinstance(stored.value, Invalid):
-            return
-        needed = _needed(key[1], self._recorded(stored.value), evaluation)
+            return None
+        again = None
+        needed = _needed(key[1], _recorded(stored.value), evaluation)
         for job in self._caches.jobs.by_index(BY_VERSION, key):
             if job.meta.owner_uid != stored.meta.uid or not job.outcome or job.has_ttl:
                 continue
-            if job.meta.name not in needed:
-                patch = jobs.ttl_patch(self._settings)
-                self._caches.jobs.observe(await self._client.patch(JOBS, *job.meta.key, patch))
+            if job.meta.name in needed:
+                continue
+            try:
+                answer = await self._client.patch(JOBS, *job.meta.key, jobs.ttl_patch(self._settings))
+            except NotFound:  # gone already
+                continue
+            except (Conflict, Unavailable):
+                raise
+            except ApiError as error:
+                log.warning("no time to live on a job", job=job.meta.name, error=str(error))
+                again = REFUSED_SECONDS
+            else:
+                self._caches.jobs.observe(answer)
+        if verdict_of(stored.value, None) is Verdict.SUPERSEDED:  # a Job that was not in the cache then
+            await self._end_jobs(*key, stored.meta.uid)
+        return again
 
     # -- status ------------------------------------------------------------------------------------
 
@@ -219,6 +239,33 @@ class ModelVersionController:
         self._events.emit(regarding, reason=reason, note=note, action=action, kind=kind)
 
 
+def _wanted_evaluation(version: ModelVersion, model: TrainedModel, wanted: Version | None) -> str:
+    """The evaluation that the model's gates ask for, if this is the version that its spec wants."""
+    artifact = version.status.artifact
+    if artifact is None or wanted is None or wanted.name != version.metadata.name:
+        return ""
+    return evaluation_id(model.spec.gates or (), artifact.digest)
+
+
+def _superseded(version: ModelVersion, model: TrainedModel, wanted: Version | None) -> bool:
+    last, pin = model.status.last_version, model.spec.serving.pin
+    seen = as_version(version, version.spec.token, model.spec.gates or ())
+    return superseded(seen, last.number if last else 0, wanted, pin.version if pin else "")
+
+
+def _recorded(version: ModelVersion) -> Recorded:
+    status = version.status
+    artifact = status.artifact
+    failed = status.last_failure is not None
+    evaluation = status.evaluation or ""
+    return Recorded(
+        digest=artifact.digest if artifact is not None else "",
+        evaluation=evaluation if status.verdict is not None else "",
+        failed=failed and artifact is None,
+        failed_evaluation=evaluation if failed and status.verdict is None else "",
+    )
+
+
 def _needed(version: str, recorded: Recorded, evaluation: str) -> set[str]:
     """Names of the Jobs from which something is still to be read."""
     if recorded.failed:
@@ -241,6 +288,8 @@ _ANNOUNCED = {
 
 def _bad(step: Step) -> set[str]:
     """Reasons that deserve a warning."""
+    if step.note is not None and step.note.reason == Verdict.SUPERSEDED:
+        return set()
     return {step.note.reason} if step.act is Act.RECORD_FAILURE and step.note else {"GateFailed", "NoGates"}
 
 

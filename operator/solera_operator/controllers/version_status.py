@@ -75,7 +75,7 @@ def _note(version: ModelVersion, verdict: Verdict, step: Step) -> Failure | None
     status = version.status
     if verdict is Verdict.PENDING:
         return step.note or Failure("Trained", "is trained; it is judged when its model's spec wants it")
-    if verdict is Verdict.FAILED and status.last_failure is not None:
+    if verdict in {Verdict.FAILED, Verdict.SUPERSEDED} and status.last_failure is not None:
         return Failure(status.last_failure.reason, status.last_failure.message)
     reason = "GateFailed" if status.gates else "NoGates"
     return Failure("Accepted" if verdict is Verdict.ACCEPTED else reason, status.message or verdict.value)

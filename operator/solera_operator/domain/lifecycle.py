@@ -22,6 +22,7 @@ from solera_operator.domain.diagnosis import (
     told,
 )
 from solera_operator.domain.observed import Job, KubeEvent, Pod
+from solera_operator.domain.versions import Verdict, Version
 
 Result = Mapping[str, Any]
 
@@ -109,6 +110,32 @@ def settled(recorded: Recorded, wanted_evaluation: str) -> bool:
         return recorded.failed
     done = ("", recorded.evaluation, recorded.failed_evaluation)
     return wanted_evaluation in done
+
+
+def superseded(version: Version, last: int, wanted: Version | None, pinned: str) -> bool:
+    """Whether the training of ``version`` is given up: another version is wanted in its place.
+
+    Args:
+        version: the one that may be given up.
+        last: the newest number in its model's status. A model that does not know this version's number yet
+            was read before the spec changed to what the version was made for.
+        wanted: the version that the model's spec wants.
+        pinned: the version that the model's pin names.
+    """
+    if version.verdict is not Verdict.PENDING or version.digest or version.name == pinned:
+        return False
+    return last >= version.number and wanted is not None and wanted.name != version.name
+
+
+def give_up(step: Step, train: Run) -> Step:
+    """The step in place of ``step`` for a version that is superseded.
+
+    A training that has come to its end already is recorded as what it is.
+    """
+    if step.act not in {Act.TRAIN, Act.WAIT} or (train.job is not None and train.job.outcome):
+        return step
+    said = "the spec changed before it was trained; a spec that comes back is trained under a new number"
+    return Step(Act.RECORD_FAILURE, note=Failure(Verdict.SUPERSEDED.value, said))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from solera_core.spec import Gate
 from solera_operator.api import ModelVersion
 from solera_operator.api.modelversion import Verdict as Recorded
+from solera_operator.api.trainedmodel import Failure as StoredFailure
 from solera_operator.domain.diagnosis import Failure
 from solera_operator.domain.fingerprint import evaluation_id
 from solera_operator.domain.versions import Verdict, Version
@@ -14,7 +15,7 @@ def verdict_of(version: ModelVersion, gates: Sequence[Gate] | None) -> Verdict:
     """How far ``version`` has come; with ``gates``, only an evaluation of just these gates counts."""
     status = version.status
     if status.artifact is None:
-        return Verdict.FAILED if status.last_failure is not None else Verdict.PENDING
+        return _untrained(status.last_failure)
     if gates is not None and status.evaluation != evaluation_id(gates, status.artifact.digest):
         return Verdict.PENDING
     if status.verdict is Recorded.ACCEPTED:
@@ -22,6 +23,12 @@ def verdict_of(version: ModelVersion, gates: Sequence[Gate] | None) -> Verdict:
     if status.verdict is Recorded.REJECTED:
         return Verdict.REJECTED
     return Verdict.FAILED if status.evaluation and status.last_failure is not None else Verdict.PENDING
+
+
+def _untrained(failure: StoredFailure | None) -> Verdict:
+    if failure is None:
+        return Verdict.PENDING
+    return Verdict.SUPERSEDED if failure.reason == Verdict.SUPERSEDED.value else Verdict.FAILED
 
 
 def as_version(version: ModelVersion, token: str, gates: Sequence[Gate]) -> Version:
@@ -42,7 +49,7 @@ def as_version(version: ModelVersion, token: str, gates: Sequence[Gate]) -> Vers
 def note_of(version: ModelVersion, verdict: Verdict) -> Failure | None:
     """What the version says of its verdict: its failure, the gates it did not pass, or its progress."""
     status = version.status
-    if verdict is Verdict.FAILED and status.last_failure is not None:
+    if verdict in {Verdict.FAILED, Verdict.SUPERSEDED} and status.last_failure is not None:
         failure = status.last_failure
         return Failure(failure.reason, failure.message, failure.exit_code)
     if verdict is Verdict.REJECTED:

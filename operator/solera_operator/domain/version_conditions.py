@@ -15,12 +15,12 @@ def version_conditions(
     Args:
         trained: an artifact is recorded.
         evaluated: the evaluation that the model's gates ask for is recorded.
-        verdict: Accepted, Rejected, Failed or Pending.
+        verdict: Accepted, Rejected, Failed, Superseded or Pending.
         note: progress, failure, or the gate that was not passed.
     """
     said = note or Failure(verdict.value, _DEFAULT[verdict])
     out = [_ready(verdict, said)]
-    if verdict in (Verdict.REJECTED, Verdict.FAILED) or said.reason == NAME_CONFLICT:
+    if verdict in (Verdict.REJECTED, Verdict.FAILED, Verdict.SUPERSEDED) or said.reason == NAME_CONFLICT:
         out.append(Condition("Stalled", "True", said.reason, said.message))
     elif verdict is Verdict.PENDING:
         out.append(Condition("Reconciling", "True", said.reason, said.message))
@@ -34,6 +34,7 @@ _DEFAULT = {
     Verdict.ACCEPTED: "every gate was passed",
     Verdict.REJECTED: "a gate was not passed",
     Verdict.FAILED: "the training failed",
+    Verdict.SUPERSEDED: "the spec changed before it was trained",
 }
 
 

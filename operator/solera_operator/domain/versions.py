@@ -19,6 +19,8 @@ class Verdict(StrEnum):
     ACCEPTED = "Accepted"
     REJECTED = "Rejected"
     FAILED = "Failed"
+    SUPERSEDED = "Superseded"
+    """Given up before it was trained, because the spec changed; a spec that comes back is trained anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,10 @@ class Confirm:
 
 
 def wanted_version(versions: Iterable[Version], token: str) -> Version | None:
-    """The newest version that was made for ``token``."""
-    made = [v for v in versions if v.token == token and not v.deleting]
+    """The newest version that was made for ``token`` and was not given up."""
+    made = [
+        v for v in versions if v.token == token and not v.deleting and v.verdict is not Verdict.SUPERSEDED
+    ]
     return max(made, key=lambda v: v.number, default=None)
 
 
@@ -82,7 +86,8 @@ def plan_version(
         if wanted.number == last.number and wanted.uid != last.uid:
             return Confirm(wanted.uid)
         return None
-    if last.token == token and last.number and not last.uid:
+    made = any(v.number == last.number for v in versions)  # and given up, or being deleted
+    if last.token == token and last.number and not last.uid and not made:
         return Create(last.number, token, "Created" if last.number == 1 else "SpecChanged")
     highest = max((v.number for v in versions), default=0)
     return Reserve(max(last.number, highest) + 1, token)

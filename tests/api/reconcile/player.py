@@ -262,7 +262,11 @@ class Player:
             return
         kind = job["metadata"]["labels"]["solera.dev/component"]
         message = train_result(job) if kind == "train" else evaluate_result(job, value)
-        self.complete(job, message)
+        try:
+            self.complete(job, message)
+        except AssertionError:
+            if self.get("Job", job["metadata"]["name"]) is not None:
+                raise  # and otherwise the operator has ended it meanwhile
 
     def _settle(self, deployment: Object) -> None:
         name = deployment["metadata"]["name"]

@@ -187,15 +187,30 @@ def test_old_versions_are_kept_up_to_the_limit(scene: Scene):
     assert scene.champion()[0] == scene.version(4)
 
 
-def test_versions_that_were_overtaken_go_too(scene: Scene):
-    """A version whose spec was given up while it was trained is never judged, and must not stay for ever."""
-    scene.create(versionHistoryLimit=0)
-    scene.until_job(f"{scene.version(1)}-train")
+def test_training_that_was_overtaken_is_ended(scene: Scene):
+    """What nobody waits for takes no resources, and its version goes; a spec that comes back is trained anew."""
+    scene.create(versionHistoryLimit=1)
+    v1, v2, v3 = (scene.version(number) for number in (1, 2, 3))
+    scene.until_job(f"{v1}-train")
     scene.retrain(2)
-    scene.until_job(f"{scene.version(2)}-train")
-    scene.train(1)
-    scene.until("v1 to go", lambda: scene.player.names("ModelVersion") == [scene.version(2)])
-    scene.serve(2)
+    scene.until_job(f"{v2}-train")
+    scene.until("the Job of v1 to end", lambda: scene.player.names("Job") == [f"{v2}-train"])
+    scene.until("v1 to say so", lambda: failure_of(scene, v1) == "Superseded")
+    assert scene.condition("Stalled") == ("", "")
+
+    scene.retrain(0)
+    scene.until_job(f"{v3}-train")
+    scene.until("the Job of v2 to end", lambda: scene.player.names("Job") == [f"{v3}-train"])
+    scene.serve(3)
+    assert scene.status["lastVersion"]["number"] == 3
+    scene.until("one of the others to go", lambda: len(scene.player.names("ModelVersion")) == 2)
+
+
+def failure_of(scene: Scene, version: str) -> str:
+    """The reason that a version failed for, empty if it did not."""
+    found = scene.player.get("ModelVersion", version) or {}
+    reason: str = found.get("status", {}).get("lastFailure", {}).get("reason", "")
+    return reason
 
 
 def test_candidates_may_be_replaced(scene: Scene):

@@ -4,8 +4,18 @@ import json
 from dataclasses import replace
 
 from solera_operator.domain.diagnosis import Failure
-from solera_operator.domain.lifecycle import Act, Recorded, Run, next_step, settled, whole
+from solera_operator.domain.lifecycle import (
+    Act,
+    Recorded,
+    Run,
+    give_up,
+    next_step,
+    settled,
+    superseded,
+    whole,
+)
 from solera_operator.domain.observed import Container, Job, KubeEvent, Meta, Pod
+from solera_operator.domain.versions import Verdict, Version
 
 NEW = Recorded()
 TRAINED = Recorded(digest="sha256:1")
@@ -112,3 +122,36 @@ def test_nothing_is_looked_at_when_all_that_is_wanted_is_recorded():
     assert settled(replace(TRAINED, evaluation="e1"), "e1")
     assert settled(replace(TRAINED, failed_evaluation="e1"), "e1")
     assert not settled(replace(TRAINED, evaluation="e1"), "e2")
+
+
+def version(number: int, verdict: Verdict = Verdict.PENDING, digest: str = "") -> Version:
+    return Version(f"iris-v{number}", number, f"t{number}", f"u{number}", verdict=verdict, digest=digest)
+
+
+def test_a_training_is_given_up_for_another_version():
+    assert superseded(version(1), 2, version(2), "")
+    assert superseded(version(2), 2, version(1), ""), "the spec went back to an earlier one"
+
+
+def test_what_is_wanted_pinned_trained_or_ended_is_not_given_up():
+    assert not superseded(version(1), 1, version(1), "")
+    assert not superseded(version(1), 2, None, ""), "what takes its place is not there yet"
+    assert not superseded(version(1), 2, version(2), "iris-v1")
+    assert not superseded(version(1, digest="sha256:1"), 2, version(2), "")
+    for verdict in (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.FAILED, Verdict.SUPERSEDED):
+        assert not superseded(version(1, verdict), 2, version(2), "")
+
+
+def test_a_model_that_was_read_before_the_version_was_made_gives_nothing_up():
+    assert not superseded(version(2), 1, version(1), "")
+
+
+def test_a_result_is_recorded_though_nobody_waits_for_it():
+    for run in (Run(), Run(job(active=1))):
+        assert give_up(step(train=run), run).note.reason == "Superseded"
+    done = Run(job("Complete"), (pod(result()),))
+    assert give_up(step(train=done), done).act is Act.RECORD_TRAIN
+    lost = Run(job("Complete"))
+    assert give_up(step(train=lost, report=Run(job(active=1))), lost).act is Act.WAIT
+    failed = Run(job("Failed", reason="BackoffLimitExceeded"))
+    assert give_up(step(train=failed), failed).note.reason == "BackoffLimitExceeded"

@@ -56,6 +56,23 @@ def test_retire_keeps_what_is_used_and_what_is_under_way():
     assert retire(versions, set(), limit=10) == ()
 
 
+def test_a_version_that_was_given_up_is_not_found_again():
+    given_up = version(1, "a", verdict=Verdict.SUPERSEDED)
+    assert wanted_version([given_up], "a") is None
+    assert plan_version([given_up, version(2, "b")], LastVersion(2, "b", "u2"), "a") == Reserve(3, "a")
+    assert wanted_version([given_up, version(3, "a")], "a").number == 3
+
+
+def test_a_number_that_was_given_up_before_it_was_confirmed_is_not_made_again():
+    versions = [version(1, "a"), version(2, "b", verdict=Verdict.SUPERSEDED)]
+    assert plan_version(versions, LastVersion(2, "b"), "b") == Reserve(3, "b")
+
+
+def test_what_was_given_up_is_retired():
+    versions = [version(1, verdict=Verdict.SUPERSEDED), version(2, verdict=Verdict.ACCEPTED, digest="d")]
+    assert retire(versions, {"iris-v2"}, limit=1) == ("iris-v1",)
+
+
 @dataclass
 class World:
     """A TrainedModel and its versions, driven by plan_version with crashes between any two writes."""
