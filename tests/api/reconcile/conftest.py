@@ -5,6 +5,7 @@ stop, kill or count an operator have both to themselves.
 """
 
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,8 +26,6 @@ def _namespace(api: Api, name: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shared_namespace(api: Api) -> Iterator[str]:
-    import uuid
-
     yield from _namespace(api, f"s-{uuid.uuid4().hex[:12]}")
 
 

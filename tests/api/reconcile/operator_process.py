@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "jobTTLSeconds": 600,
     "logLevel": "Info",
 }
-WRITE_VERBS = frozenset({"create", "update", "patch", "apply", "delete", "deletecollection"})
+READ_VERBS = frozenset({"get", "list", "watch"})
 _SAMPLE = re.compile(
     r'solera_api_requests_total\{code="(?P<code>\d+)",resource="(?P<resource>[^"]*)",verb="(?P<verb>[^"]*)"\} (?P<count>\S+)'
 )
@@ -112,6 +112,16 @@ class OperatorProcess:
             self._process.kill()
             self._process.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP: the process is there and does nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT after `freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM as the kubelet sends it; SIGKILL after 20 s."""
         if self._process is None or self._process.poll() is not None:
@@ -137,13 +147,14 @@ class OperatorProcess:
         """Its metrics, as text."""
         return httpx.get(self._base + "/metrics", timeout=5).text
 
-    def writes(self) -> dict[str, float]:
-        """How often it wrote what, the Lease and Events apart, by its own count."""
+    def writes(self, *, events: bool = False) -> dict[str, float]:
+        """How often it wrote what by its own count: without the Lease and, unless asked for, Events."""
+        apart = ("leases",) if events else ("leases", "events")
         found = (match.groupdict() for match in _SAMPLE.finditer(self.metrics()))
         return {
             f"{one['verb']} {one['resource']} {one['code']}": float(one["count"])
             for one in found
-            if one["verb"] in WRITE_VERBS and not one["resource"].startswith(("leases", "events"))
+            if one["verb"] not in READ_VERBS and not one["resource"].startswith(apart)
         }
 
     def entries(self, offset: int = 0) -> list[dict[str, Any]]:

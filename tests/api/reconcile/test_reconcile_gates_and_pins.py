@@ -1,5 +1,6 @@
 """Gates decide what is promoted; a pin decides what serves."""
 
+from player import ended
 from scene import Scene
 
 
@@ -101,6 +102,7 @@ def test_pin_to_the_old_version_rolls_back_at_once(scene: Scene):
     assert [(entry["version"], entry["reason"]) for entry in rejected] == [(v2, "RolledBack")]
 
     scene.change(serving={"pin": None})
+    scene.until("the pin to be gone", lambda: scene.champion() == (v1, 4, "Unpinned"))
     scene.until_condition("Ready", "True")
     scene.holds("the rolled back version stays back", lambda: scene.champion()[0] == v1, 1)
     assert v2 in scene.message("Ready"), "it is said that what the spec asks for was rolled back"
@@ -109,7 +111,7 @@ def test_pin_to_the_old_version_rolls_back_at_once(scene: Scene):
     scene.retrain(3)
     scene.train(3)
     scene.evaluate(3)
-    scene.until("the next version", lambda: scene.champion() == (scene.version(3), 4, "GatesPassed"))
+    scene.until("the next version", lambda: scene.champion() == (scene.version(3), 5, "GatesPassed"))
 
 
 def test_version_that_is_pinned_again_is_forgiven(scene: Scene):
@@ -120,6 +122,7 @@ def test_version_that_is_pinned_again_is_forgiven(scene: Scene):
     scene.until("the way forward", lambda: scene.champion() == (v2, 4, "Pinned"))
     scene.until("nothing rejected", lambda: "rejected" not in scene.status)
     scene.change(serving={"pin": None})
+    scene.until("the pin to be gone", lambda: scene.champion() == (v2, 5, "Unpinned"))
     scene.holds("champion", lambda: scene.champion()[0] == v2, 1)
 
 
@@ -162,16 +165,33 @@ def test_pin_that_cannot_be_obeyed_is_stalled(scene: Scene):
     assert scene.champion() == (v1, 2, "Pinned")
 
 
-def test_pin_to_a_version_without_artifact_is_stalled(scene: Scene):
+def test_pin_to_a_version_in_training_waits_for_it(scene: Scene):
     scene.create()
     scene.serve(1)
     scene.retrain(2)
     scene.until_job(f"{scene.version(2)}-train")
     scene.change(serving={"pin": {"version": scene.version(2)}})
-    scene.until_stalled("PinnedVersionNotTrained")
+    scene.until_condition("Ready", "False", "PinnedVersionTraining")
+    assert scene.condition("Stalled") == ("", "")
     assert scene.target() == scene.version(1)
     scene.train(2)
     scene.until("the pin to be obeyed", lambda: scene.champion() == (scene.version(2), 2, "Pinned"))
+
+
+def test_pin_to_a_version_without_artifact_is_stalled(scene: Scene):
+    scene.create()
+    scene.serve(1)
+    scene.retrain(2)
+    job = scene.until_job(f"{scene.version(2)}-train")
+    scene.player.fail(job, ended("trainer", 137, "", "OOMKilled"))
+    scene.until_stalled("OutOfMemory")
+    scene.change(serving={"pin": {"version": scene.version(2)}})
+    message = scene.until_stalled("PinnedVersionNotTrained")
+    assert scene.version(2) in message
+    assert scene.target() == scene.version(1)
+    assert scene.champion()[0] == scene.version(1)
+    scene.change(serving={"pin": None}, training={"seed": 0})
+    scene.until_condition("Ready", "True", "Serving")
 
 
 def test_pin_serves_a_version_that_no_gate_let_through(scene: Scene):

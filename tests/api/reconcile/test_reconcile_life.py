@@ -161,9 +161,9 @@ def test_steady_state_writes_nothing(own: Scene):
     own.serve(1)
     own.settle()
     own.until("nothing more to be written", _unchanging(own, operator))
-    objects, writes = own.objects(), operator.writes()
+    objects, writes = own.objects(), operator.writes(events=True)
     own.holds("unchanged objects", lambda: own.objects() == objects, QUIET_SECONDS)
-    assert operator.writes() == writes
+    assert operator.writes(events=True) == writes
 
 
 def _unchanging(own: Scene, operator: OperatorProcess) -> Callable[[], bool]:
@@ -171,7 +171,7 @@ def _unchanging(own: Scene, operator: OperatorProcess) -> Callable[[], bool]:
     last: list[object] = [None]
 
     def check() -> bool:
-        seen = (own.objects(), operator.writes())
+        seen = (own.objects(), operator.writes(events=True))
         same, last[0] = seen == last[0], seen
         return same
 
@@ -189,7 +189,7 @@ def test_restart_in_steady_state_writes_nothing(own: Scene):
         operator.start()
         own.until("the new operator to lead", operator.leads)
         own.holds("unchanged objects", lambda: own.objects() == objects, QUIET_SECONDS / 2)
-        assert operator.writes() == {}
+        assert operator.writes(events=True) == {}
 
 
 STAGES: dict[str, Callable[[Scene], object]] = {

@@ -76,8 +76,13 @@ def test_new_version_is_brought_to_the_size_of_the_old_one(scene: Scene):
     scene.holds("traffic stays while one replica is missing", lambda: scene.target() == v1, 1)
     scene.bring_up(2, ready=3)
     scene.until("traffic to turn", lambda: scene.target() == v2)
+    scene.until("v2 in status", lambda: scene.status["serving"]["version"] == v2)
+    assert _least(scene, v2) == 3, "what its autoscaler remembers is idleness: the floor stays for a while"
+
+    # Time passes.
+    long_ago = {"status": {"serving": {"since": "2026-01-01T00:00:00Z"}}}
+    scene.api.ok(scene.api.patch(scene.player.path("TrainedModel", scene.name, "status"), long_ago))
     scene.until("the spec's own floor", lambda: _least(scene, v2) == 1)
-    assert _least(scene, v1) == 1
 
 
 def _least(scene: Scene, name: str) -> int | None:
