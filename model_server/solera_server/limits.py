@@ -10,13 +10,17 @@ class Limits:
 
     Sizes are bytes, times are seconds. ``connections`` and ``in_flight`` count for the whole process:
     ``in_flight`` are predictions that wait or run, the next one is answered 503. A connection that has
-    been idle for ``spare_idle_seconds`` may be closed to make room for a new one.
+    been idle for ``spare_idle_seconds`` may be closed to make room for a new one. One request has at most
+    ``rows`` rows, ``cells`` rows times features, and ``scores`` rows times classes.
     """
 
     body_bytes: int = 1024 * 1024
     header_bytes: int = 16 * 1024
     header_count: int = 100
     json_depth: int = 32
+    rows: int = 10_000
+    cells: int = 500_000
+    scores: int = 200_000
     connections: int = 1024
     pipelined: int = 32
     in_flight: int = 256

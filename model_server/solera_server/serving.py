@@ -44,9 +44,8 @@ class Serving:
         schema, outputs = self.loaded.schema, self.loaded.predictor.outputs
         platform = f"sklearn_{self.loaded.sklearn_version}"
         metadata = v2.model_metadata(self.name, self.version, schema, outputs, platform)
-        depth = self.limits.json_depth
-        predict_v1 = self._predicting(V1Codec(schema, depth))
-        predict_v2 = self._predicting(v2.V2Codec(self.name, self.version, schema, outputs, depth))
+        predict_v1 = self._predicting(V1Codec(schema, self.limits))
+        predict_v2 = self._predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))
         server = {"name": "solera", "version": __version__, "extensions": []}
         v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"
         versioned = f"{v2_model}/versions/{self.version}"

@@ -18,6 +18,8 @@ from solera_server.json_input import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from solera_server.request_size import RequestSize
+
 _INTEGERS = {
     f"{sign}INT{bits}": ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if sign == "" else (0, 2**bits - 1))
     for sign in ("", "U")
@@ -128,9 +130,9 @@ def _accepted(feature: Feature) -> tuple[str, ...]:
     return ("BOOL",) if feature.type == BOOLEAN else ("BYTES",)
 
 
-def read_tensor(item: dict[str, Any], where: str) -> Tensor:
+def read_tensor(item: dict[str, Any], where: str, size: RequestSize) -> Tensor:
     """
-    Check one element of ``inputs`` for itself: fields, datatype, shape, and data against both.
+    Check one element of ``inputs`` for itself: fields, datatype, shape, size, and data against all of them.
 
     Raises InputError.
     """
@@ -151,6 +153,8 @@ def read_tensor(item: dict[str, Any], where: str) -> Tensor:
         raise InputError(
             f"{where}.shape: expected a list of one or two sizes such as [2, 4], got {shown(shape)}"
         )
+    size.check_rows(shape[0], f"{where}.shape")
+    size.check_values(math.prod(shape), f"{where}.shape")
     data = _flatten(item["data"], shape, where)
     return Tensor(name, tuple(shape), datatype, _elements(datatype, data, where), where)
 

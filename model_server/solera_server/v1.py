@@ -10,10 +10,12 @@ from solera_server.batch import InputError
 from solera_server.codec import Call
 from solera_server.encode import json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
+from solera_server.request_size import RequestSize
 from solera_server.rows import decode_rows
 
 if TYPE_CHECKING:
     from solera_core.schema import Schema
+    from solera_server.limits import Limits
     from solera_server.predictor import Outputs
 
 _FIELDS = frozenset({"instances"})
@@ -22,9 +24,10 @@ _FIELDS = frozenset({"instances"})
 class V1Codec:
     """Predictions are labels (class names) or numbers, one for each instance."""
 
-    def __init__(self, schema: Schema, json_depth: int) -> None:
+    def __init__(self, schema: Schema, limits: Limits) -> None:
         self._features = schema.features
-        self._json_depth = json_depth
+        self._json_depth = limits.json_depth
+        self._size = RequestSize(schema, limits)
 
     def decode(self, body: bytes) -> Call:
         document = expect_object(parse(body, self._json_depth), "body")
@@ -34,6 +37,7 @@ class V1Codec:
         instances = document["instances"]
         if not isinstance(instances, list):
             raise InputError(f"instances: expected a list of rows, got {shown(instances)}")
+        self._size.check_rows(len(instances), "instances")
         return Call(decode_rows(self._features, instances), ("predict",), _render)
 
 

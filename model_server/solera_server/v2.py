@@ -10,10 +10,12 @@ from solera_server.batch import InputError
 from solera_server.codec import Call
 from solera_server.encode import datatype, json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
+from solera_server.request_size import RequestSize
 from solera_server.tensors import ADVERTISED, decode_tensors, read_tensor
 
 if TYPE_CHECKING:
     from solera_core.schema import Schema
+    from solera_server.limits import Limits
     from solera_server.predictor import Outputs
 
 _FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
@@ -27,13 +29,14 @@ class V2Codec:
     """``outputs`` are the names that the predictor offers; a request that names none gets them all."""
 
     def __init__(
-        self, name: str, version: str, schema: Schema, outputs: tuple[str, ...], json_depth: int
+        self, name: str, version: str, schema: Schema, outputs: tuple[str, ...], limits: Limits
     ) -> None:
         self._name = name
         self._version = version
         self._features = schema.features
         self._outputs = outputs
-        self._json_depth = json_depth
+        self._json_depth = limits.json_depth
+        self._size = RequestSize(schema, limits)
 
     def decode(self, body: bytes) -> Call:
         document = expect_object(parse(body, self._json_depth), "body")
@@ -50,7 +53,7 @@ class V2Codec:
             where = f"inputs[{index}]"
             refuse_unknown(expect_object(item, where), _INPUT_FIELDS, where)
             _check_parameters(item, f"{where}.parameters")
-            tensors.append(read_tensor(item, where))
+            tensors.append(read_tensor(item, where, self._size))
         wanted = self._wanted(document.get("outputs"))
         return Call(
             decode_tensors(self._features, tensors),

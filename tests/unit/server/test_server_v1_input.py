@@ -1,0 +1,112 @@
+"""Bodies of V1: what is taken, and the message of everything that is not."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from request_bodies import MIXED, ONE, ROW, SINCE, decode, nested, refusal, v1, values
+
+
+def test_v1_rows_by_name_and_by_position_are_the_same() -> None:
+    second = {**ROW, "age": None, "city": None, "visits": 4.0, "since": "2026-03-01"}
+    by_name = decode(v1(MIXED), {"instances": [ROW, second]})
+    by_position = decode(v1(MIXED), {"instances": [list(ROW.values()), list(second.values())]})
+    assert by_name.outputs == ("predict",)
+    assert by_name.batch.rows == 2
+    for batch in (by_name.batch, by_position.batch):
+        age, visits, city, member, since = values(batch)
+        assert age[0] == 39.5
+        assert math.isnan(age[1])
+        assert visits == [3.0, 4.0]
+        assert city[0] == "Porto"
+        assert math.isnan(city[1])
+        assert member == [1.0, 1.0]
+        assert since == [SINCE, SINCE - 12 * 3600]
+
+
+def test_v1_absent_key_is_missing_where_that_is_allowed() -> None:
+    row = {key: value for key, value in ROW.items() if key != "age"}
+    assert math.isnan(values(decode(v1(MIXED), {"instances": [row]}).batch)[0][0])
+
+
+def test_v1_single_feature_takes_bare_values() -> None:
+    assert values(decode(v1(ONE), {"instances": [1, 2.5, "Infinity"]}).batch) == [[1.0, 2.5, math.inf]]
+
+
+# -- V1: what is refused ---------------------------------------------------------------------------
+
+
+def with_value(**changes: Any) -> dict[str, Any]:
+    return {"instances": [ROW, {**ROW, **changes}]}
+
+
+V1_REFUSED = {
+    "empty body": (b"", "the body is empty; it must be a JSON object"),
+    "not JSON": (b"{instances}", "the body is not valid JSON"),
+    "not UTF-8": (b'{"instances": ["\xff"]}', "the body is not valid JSON"),
+    "NaN": (b'{"instances": [[NaN]]}', "the body is not valid JSON"),
+    "Infinity": (b'{"instances": [[Infinity]]}', "the body is not valid JSON"),
+    "number too large": (b'{"instances": [[1e999]]}', "the body is not valid JSON"),
+    "lone surrogate": (b'{"instances": [["\\ud800"]]}', "the body is not valid JSON"),
+    "trailing text": (b'{"instances": [[1]]} x', "the body is not valid JSON"),
+    "a list": ([1], "body: expected an object, got a list of 1"),
+    "a string": ("x", 'body: expected an object, got "x"'),
+    "no instances": ({}, 'body: the field "instances" is missing'),
+    "other field": ({"instances": [ROW], "inputs": []}, 'body: unknown field "inputs"; known are instances'),
+    "instances an object": ({"instances": ROW}, "instances: expected a list of rows, got an object"),
+    "instances null": ({"instances": None}, "instances: expected a list of rows, got null"),
+    "no rows": ({"instances": []}, "instances: expected at least one row"),
+    "row a number": ({"instances": [1]}, "instances[0]: expected a list of 5 values or an object"),
+    "rows of two kinds": (
+        {"instances": [ROW, [1, 2, 3, 4, 5]]},
+        "instances[1]: expected an object like instances[0], got a list of 5",
+    ),
+    "row too short": (
+        {"instances": [list(ROW.values()), [1, 2]]},
+        "instances[1]: expected 5 values, got 2; the order is age, visits, city, member, since",
+    ),
+    "row too long": ({"instances": [[1, 2, 3, 4, 5, 6]]}, "instances[0]: expected 5 values, got 6"),
+    "unknown feature": (
+        with_value(agee=1),
+        'instances[1]: unknown feature "agee". Did you mean "age"?',
+    ),
+    "feature left out": (
+        {"instances": [{"age": 1}]},
+        "instances[0].visits: is missing; expected Integer",
+    ),
+    "string for Float": (with_value(age="abc"), 'instances[1].age: expected Float, got "abc"'),
+    "boolean for Float": (with_value(age=True), "instances[1].age: expected Float, got true"),
+    "list for Float": (with_value(age=[1, 2]), "instances[1].age: expected Float, got a list of 2"),
+    "object for Float": (with_value(age={"a": 1}), "instances[1].age: expected Float, got an object"),
+    "long string": (with_value(age="x" * 500), f'instances[1].age: expected Float, got "{"x" * 40}…"'),
+    "fraction for Integer": (with_value(visits=2.5), "instances[1].visits: expected Integer, got 2.5"),
+    "string for Integer": (with_value(visits="3"), 'instances[1].visits: expected Integer, got "3"'),
+    "boolean for Integer": (with_value(visits=False), "instances[1].visits: expected Integer, got false"),
+    "Integer too large": (with_value(visits=2**53 + 1), "instances[1].visits: expected Integer"),
+    "null for Integer": (
+        with_value(visits=None),
+        "instances[1].visits: expected Integer, got null; this feature had no missing values in training",
+    ),
+    "number for String": (with_value(city=5), "instances[1].city: expected String, got 5"),
+    "boolean for String": (with_value(city=True), "instances[1].city: expected String, got true"),
+    "number for Boolean": (with_value(member=1), "instances[1].member: expected Boolean, got 1"),
+    "string for Boolean": (with_value(member="true"), 'instances[1].member: expected Boolean, got "true"'),
+    "number for DateTime": (
+        with_value(since=1.5e9),
+        "instances[1].since: expected DateTime, got 1500000000.0",
+    ),
+    "no date": (with_value(since="yesterday"), 'instances[1].since: expected DateTime, got "yesterday" ('),
+    "impossible date": (
+        with_value(since="2026-02-30"),
+        'instances[1].since: expected DateTime, got "2026-02-30" (',
+    ),
+    "value too deep": (with_value(age=nested(40)), "the JSON nests deeper than 32 levels"),
+}
+
+
+@pytest.mark.parametrize("case", V1_REFUSED)
+def test_v1_refusals(case: str) -> None:
+    value, message = V1_REFUSED[case]
+    assert message in refusal(v1(MIXED), value)
