@@ -24,6 +24,7 @@ from solera_operator.domain.status import stored_form
 from solera_operator.engine.apply import NameConflict
 from solera_operator.engine.client import KubeClient
 from solera_operator.engine.clock import Clock
+from solera_operator.engine.errors import ApiError, Conflict, Unavailable
 from solera_operator.engine.events import EventRecorder
 from solera_operator.engine.runner import Result
 from solera_operator.engine.store import Key
@@ -31,6 +32,7 @@ from solera_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+VERSION_REFUSED = "VersionRefused"
 AT_ONCE = Result(requeue_after=0.0)
 # How soon to look again for what no watch tells:
 NAME_TAKEN_SECONDS = 3.0  # a foreign object that is gone
@@ -65,24 +67,38 @@ class TrainedModelController:
         if isinstance(stored.value, Invalid):
             return await self._refuse_unreadable(stored, stored.value)
         world = observe(self._caches, stored, stored.value, self._clock.now())
-        refusal = spec_problem(world.model, self._settings)
+        refusal = spec_problem(world.model, self._settings) or _unreadable_version(world)
         if refusal is None:
-            try:
-                if await self._versioning.make(world):
-                    return AT_ONCE
-            except NameConflict as conflict:
-                refusal = Failure("NameConflict", str(conflict))
-        if await self._choose_champion(world):
+            made, refusal = await self._make_version(world)
+            if made:
+                return AT_ONCE
+        if not world.unreadable and await self._choose_champion(world):
             return AT_ONCE
         refusal = refusal or _pin_problem(world)
         rollout, serving_problem = await self._servers.serve(world)
         # Status is about what has just been applied: a Deployment that was current is not any more.
         world = replace(world, deployments=deployments_of(self._caches, stored))
         refusal = refusal or serving_problem
-        await self._versioning.retire(world)
         again = await self._write_status(world, refusal, rollout)
-        waits = [again, rollout.again if rollout else None, _look_again(refusal, serving_problem)]
+        waits = [
+            again,
+            rollout.again if rollout else None,
+            _look_again(refusal, serving_problem),
+            None if world.unreadable else await self._versioning.retire(world),
+        ]
         return Result(requeue_after=min((w for w in waits if w is not None), default=None))
+
+    async def _make_version(self, world: World) -> tuple[bool, Failure | None]:
+        """Whether status was written on the way to the version that the spec wants; and what stands in it."""
+        try:
+            return await self._versioning.make(world), None
+        except NameConflict as conflict:
+            return False, Failure("NameConflict", str(conflict))
+        except (Conflict, Unavailable):
+            raise
+        except ApiError as error:  # quota, a policy, a namespace that goes away: what serves goes on
+            said = f"the API server refused a ModelVersion: {error.reason}: {error.message}"
+            return False, Failure(VERSION_REFUSED, said[:1024])
 
     async def _choose_champion(self, world: World) -> bool:
         """Write a new champion to status before anything is turned to it; True when status was written."""
@@ -165,6 +181,18 @@ class TrainedModelController:
         return Result()
 
 
+def _unreadable_version(world: World) -> Failure | None:
+    """Versions that cannot be read are not absent: what is made anew for them could never be taken back."""
+    if not world.unreadable:
+        return None
+    name, problem = min(world.unreadable.items())
+    return Failure(
+        "VersionUnreadable",
+        f"ModelVersion {name} cannot be read, so no version is made and the champion stays: {problem}; run "
+        "the release of Solera that wrote it, or delete it",
+    )
+
+
 def _pin_problem(world: World) -> Failure | None:
     if world.pin is None:
         return None
@@ -173,6 +201,7 @@ def _pin_problem(world: World) -> Failure | None:
 
 
 def _look_again(refusal: Failure | None, serving_problem: Failure | None) -> float | None:
-    if "NameConflict" in {problem.reason for problem in (refusal, serving_problem) if problem is not None}:
+    reasons = {problem.reason for problem in (refusal, serving_problem) if problem is not None}
+    if "NameConflict" in reasons:
         return NAME_TAKEN_SECONDS
-    return REFUSED_SECONDS if serving_problem is not None else None
+    return REFUSED_SECONDS if serving_problem is not None or VERSION_REFUSED in reasons else None

@@ -22,13 +22,15 @@ from solera_operator.domain.versions import (
 )
 from solera_operator.engine.apply import NameConflict
 from solera_operator.engine.client import KubeClient
-from solera_operator.engine.errors import AlreadyExists, Conflict
+from solera_operator.engine.errors import AlreadyExists, ApiError, Conflict, Unavailable
 from solera_operator.engine.resource import SERVICES, names
 from solera_operator.resources.names import version_name
 from solera_operator.resources.versions import model_version
 from solera_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+REFUSED_SECONDS = 15.0
 
 
 class Versioning:
@@ -41,15 +43,18 @@ class Versioning:
         self._writer = writer
 
     async def make(self, world: World) -> bool:
-        """Take the next step towards the version that the spec wants; True when status was written.
+        """Take the next step towards the version that the spec wants; True when it is to be looked at again.
 
         Raises:
+            ApiError: the API server refused, or did not answer.
             NameConflict: an object that is not the model's has a name that it needs.
         """
         recorded = world.model.status.last_version
         last = LastVersion(recorded.number, recorded.token, recorded.uid or "") if recorded else LastVersion()
         match plan_version(world.versions, last, world.token):
             case Reserve(number, token):
+                if await self._found(world):
+                    return True
                 await self._check_names(world)
                 return await self._record(world, LastVersion(number, token))
             case Create(number, token, reason):
@@ -58,8 +63,28 @@ class Versioning:
                 return await self._record(world, LastVersion(last.number, last.token, uid))
         return False
 
-    async def retire(self, world: World) -> None:
-        """Delete the oldest versions beyond the limit; artifacts in the store stay."""
+    async def _found(self, world: World) -> bool:
+        """Whether the version that status names is there, though the cache has not seen it (yet).
+
+        After a change of leader a model may be seen newer than its versions. Deleting the newest version
+        trains again, so it must be known to be gone.
+        """
+        last, meta = world.model.status.last_version, world.stored.meta
+        if last is None or last.uid is None or last.token != world.token:
+            return False
+        if self._caches.versions.get(meta.namespace, last.name) is not None:
+            return False
+        found = await self._client.get(MODEL_VERSIONS, meta.namespace, last.name)
+        if found is None or not _owned(found, meta.uid):
+            return False
+        self._caches.versions.observe(found)
+        return True
+
+    async def retire(self, world: World) -> float | None:
+        """Delete the oldest versions beyond the limit; artifacts in the store stay.
+
+        Returns in how many seconds to try again, where the API server refused.
+        """
         champion, pin = world.model.status.champion, world.pin
         wanted = wanted_version(world.versions, world.token)
         keep = {world.target, *world.served}
@@ -67,10 +92,18 @@ class Versioning:
         keep |= {pin.version} if pin else set()
         keep |= {wanted.name} if wanted else set()
         limit = world.model.spec.version_history_limit + len(keep & set(world.by_name))
+        again = None
         for name in retire(world.versions, keep, limit):
             meta = world.by_name[name].metadata
-            if await self._client.delete(MODEL_VERSIONS, meta.namespace, name, uid=meta.uid):
-                log.info("old version deleted", version=name)
+            try:
+                if await self._client.delete(MODEL_VERSIONS, meta.namespace, name, uid=meta.uid):
+                    log.info("old version deleted", version=name)
+            except (Conflict, Unavailable):
+                raise
+            except ApiError as error:
+                log.warning("old version stays", version=name, error=str(error))
+                again = REFUSED_SECONDS
+        return again
 
     async def _check_names(self, world: World) -> None:
         """Refuse before anything is trained when the model's Service could never be made."""

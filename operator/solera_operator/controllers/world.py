@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from solera_core.spec import Invalid
 from solera_operator.api import ModelVersion, TrainedModel
 from solera_operator.controllers.caches import BY_MODEL, Caches, Child
 from solera_operator.controllers.stored import Stored
@@ -23,6 +24,8 @@ class World:
         token: of the training that its spec asks for.
         versions: its versions as decisions see them.
         by_name: the same as they are stored.
+        unreadable: names of versions that today's types cannot read, and why. They are there, and may be
+            what is wanted or what serves.
         deployments: its servers, by version.
         served: what each version is served by, be it a Service that has lost its Deployment.
         target: the version that traffic goes to, empty when there is none yet.
@@ -34,6 +37,7 @@ class World:
     token: str
     versions: tuple[Version, ...]
     by_name: dict[str, ModelVersion]
+    unreadable: dict[str, str]
     deployments: dict[str, Deployment]
     served: dict[str, tuple[Child, ...]]
     target: str
@@ -56,11 +60,8 @@ def observe(caches: Caches, stored: Stored[TrainedModel], model: TrainedModel, n
     """Look at everything that belongs to the model."""
     key, uid = stored.meta.key, stored.meta.uid
     token = training_token(model.spec.task, model.spec.training)
-    by_name = {
-        v.value.metadata.name: v.value
-        for v in caches.versions.by_index(BY_MODEL, key)
-        if isinstance(v.value, ModelVersion) and v.meta.owner_uid == uid
-    }
+    own = [v for v in caches.versions.by_index(BY_MODEL, key) if v.meta.owner_uid == uid]
+    by_name = {v.meta.name: v.value for v in own if not isinstance(v.value, Invalid)}
     deployments = deployments_of(caches, stored)
     return World(
         stored=stored,
@@ -68,6 +69,7 @@ def observe(caches: Caches, stored: Stored[TrainedModel], model: TrainedModel, n
         token=token,
         versions=tuple(as_version(v, token, model.spec.gates or ()) for v in by_name.values()),
         by_name=by_name,
+        unreadable={v.meta.name: str(v.value) for v in own if isinstance(v.value, Invalid)},
         deployments=deployments,
         served=caches.served(key, uid),
         target=_target(caches, stored, model, deployments),
