@@ -14,6 +14,7 @@ from solera_operator.domain.rollout import Rollout, plan_rollout
 from solera_operator.engine.apply import Applier, NameConflict, footprint
 from solera_operator.engine.client import KubeClient
 from solera_operator.engine.errors import ApiError, Conflict, Invalid, NotFound, Unavailable
+from solera_operator.engine.repair import replace_spec
 from solera_operator.engine.resource import HTTP_ROUTES, names
 from solera_operator.resources import autoscaling, network, route, serving
 from solera_operator.settings import Settings
@@ -91,8 +92,7 @@ class Servers:
             if live is None:
                 raise
             # What somebody has added to a list does not go together with ours: replace whole lists.
-            patch = {"metadata": {"uid": live.meta.uid}, "spec": desired.get("spec")}
-            answer = await self._client.patch(cache.resource, *names(desired), patch)
+            answer = await replace_spec(self._client, desired, live.meta.uid)
             await self._applier.apply(desired, footprint(answer), cache.observe)
 
     async def _remove_route(self, world: World) -> None:
