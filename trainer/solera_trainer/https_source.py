@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 from urllib.parse import urlsplit
@@ -64,6 +64,9 @@ def https_file(uri: str, credentials: Path | None, context: Any = None) -> Itera
             raise _refused(uri, error) from error
         except (urllib.error.URLError, OSError) as error:
             raise StoreUnavailable(f"{uri} cannot be reached: {error}.") from error
+        except HTTPException as error:
+            message = f"{uri} cannot be read to its end: {type(error).__name__}: {error}."
+            raise StoreUnavailable(message) from error
         copy.seek(0)
         yield copy
 
@@ -75,6 +78,10 @@ def _copy(uri: str, answer: Any, copy: Any) -> None:
         if seen > MAX_BYTES:
             raise Failure(Reason.DATA_UNREADABLE, f"{uri} has more than {MAX_BYTES} bytes.")
         copy.write(chunk)
+    # The library takes the end of the connection for the end of the file.
+    promised = answer.headers.get("Content-Length")
+    if promised is not None and promised.isdecimal() and seen != int(promised):
+        raise StoreUnavailable(f"{uri} ended after {seen} of {promised} bytes.")
 
 
 def _headers(credentials: Path | None) -> dict[str, str]:
