@@ -31,6 +31,10 @@ TASKS = ("Classification", "Regression")
 MAX_EXACT_INTEGER = 2**53
 """Integers are carried as float64, which is exact up to here."""
 
+FIRST_SECOND = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+"""The ends of the calendar, in seconds since 1970."""
+
 MAX_CATEGORIES = 100
 MAX_FEATURES = 10_000
 _INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -179,7 +183,10 @@ def encode_value(value: Any) -> float | str | None:
 
 
 def encode_cell(feature: Feature, value: Any) -> Any:
-    """Return the JSON value of a cell in its feature's own type, as `decode_value` takes it."""
+    """Return the JSON value of a cell in its feature's own type, as `decode_value` takes it.
+
+    A time outside the years 1 to 9999 becomes their end: JSON's ISO 8601 has no other.
+    """
     encoded = encode_value(value)
     if encoded is None or isinstance(encoded, str) or feature.type == FLOAT:
         return encoded
@@ -187,7 +194,8 @@ def encode_cell(feature: Feature, value: Any) -> Any:
         return bool(encoded)
     if feature.type == INTEGER:
         return int(encoded)
-    moment = datetime.fromtimestamp(encoded, UTC)
+    # Zones and rounding may carry a time past the ends of the calendar.
+    moment = datetime.fromtimestamp(min(max(encoded, FIRST_SECOND), LAST_SECOND), UTC)
     return moment.isoformat().replace("+00:00", "Z")
 
 

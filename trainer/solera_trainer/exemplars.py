@@ -19,9 +19,12 @@ from solera_core.schema import (
     DATETIME,
     FLOAT,
     INTEGER,
+    LAST_SECOND,
+    MAX_EXACT_INTEGER,
     STRING,
     Column,
     Feature,
+    InvalidValue,
     Schema,
     decode_rows,
     encode_cell,
@@ -89,7 +92,10 @@ def _answers(schema: Schema, model: Any, rows: Sequence[Mapping[str, Any]]) -> d
     permissive = dataclasses.replace(
         schema, features=tuple(dataclasses.replace(feature, nullable=True) for feature in schema.features)
     )
-    table = frame(decode_rows(permissive, rows))
+    try:
+        table = frame(decode_rows(permissive, rows))
+    except InvalidValue:
+        return None
     try:
         with warnings.catch_warnings():
             # Infinities and unknown categories are meant to be there.
@@ -171,7 +177,7 @@ def _edge_numbers(feature: Feature, numbers: Any) -> Iterator[float]:
         yield math.inf
         yield -math.inf
     elif feature.type == INTEGER:
-        yield float(math.floor(low - spread))
-        yield float(math.ceil(high + spread))
+        yield float(max(math.floor(low - spread), -MAX_EXACT_INTEGER))
+        yield float(min(math.ceil(high + spread), MAX_EXACT_INTEGER))
     elif feature.type == DATETIME:
-        yield math.floor(high) + 86400.0
+        yield min(math.floor(high) + 86400.0, LAST_SECOND)
