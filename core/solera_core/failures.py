@@ -21,6 +21,7 @@ class Reason(StrEnum):
     TOO_MANY_MISSING = "TooManyMissing"
     SINGLE_CLASS = "SingleClass"
     SPLIT_EMPTY = "SplitEmpty"
+    SPLIT_CHANGED = "SplitChanged"
     FIT_FAILED = "FitFailed"
     ARTIFACT_CORRUPT = "ArtifactCorrupt"
     RUNTIME_MISMATCH = "RuntimeMismatch"
@@ -58,6 +59,7 @@ EXIT_CODES: dict[Reason, int] = {
     Reason.TOO_MANY_MISSING: EXIT_BAD_DATA,
     Reason.SINGLE_CLASS: EXIT_BAD_DATA,
     Reason.SPLIT_EMPTY: EXIT_BAD_DATA,
+    Reason.SPLIT_CHANGED: EXIT_BAD_DATA,
     Reason.FIT_FAILED: EXIT_BAD_DATA,
     Reason.ARTIFACT_CORRUPT: EXIT_BAD_DATA,
     Reason.RUNTIME_MISMATCH: EXIT_BAD_DATA,

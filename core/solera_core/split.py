@@ -11,10 +11,12 @@ the same key as 1.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -32,8 +34,21 @@ def held_out(keys: Sequence[str], salt: str, test_percent: int) -> npt.NDArray[n
 
     Raises ValueError when the salt is not 64 hexadecimal digits or the percentage not from 1 to 99.
     """
+    return below(key_numbers(keys, salt), test_percent)
+
+
+def below(numbers: npt.NDArray[np.uint64], test_percent: int) -> npt.NDArray[np.bool_]:
+    """Return for each of the keys' numbers whether its row is held out; as `held_out`."""
     if not 1 <= test_percent <= 99:
         raise ValueError(f"test_percent is {test_percent}, not from 1 to 99")
+    return numbers < np.uint64(test_percent * 2**64 // 100)
+
+
+def key_numbers(keys: Sequence[str], salt: str) -> npt.NDArray[np.uint64]:
+    """Return each key's 64-bit number; shape (rows,).
+
+    Raises ValueError when the salt is not 64 hexadecimal digits.
+    """
     secret = bytes.fromhex(salt)
     if len(secret) != 32:
         raise ValueError("the salt is not 64 hexadecimal digits")
@@ -41,8 +56,7 @@ def held_out(keys: Sequence[str], salt: str, test_percent: int) -> npt.NDArray[n
         hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=secret).digest()
         for key in keys
     )
-    numbers = np.frombuffer(digests, dtype=">u8")
-    return numbers < np.uint64(test_percent * 2**64 // 100)
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
 def row_keys(columns: Iterable[tuple[str, Sequence[Any]]]) -> list[str]:
@@ -87,7 +101,7 @@ def canonical_text(value: Any) -> str:
         return str(int(value))
     if isinstance(value, float | np.floating):
         return _float_text(float(value))
-    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    text = _time_text(value) if isinstance(value, date) else str(value)
     if not text:
         return _MISSING
     if len(text) <= _MAX_NUMBER_TEXT and _NUMBER.fullmatch(text):
@@ -108,7 +122,19 @@ def _number_text(text: str) -> str:
     return str(int(digits)) if digits.lstrip("-").isdigit() else _float_text(float(text))
 
 
+def _time_text(moment: date) -> str:
+    """Write a time in UTC without its zone, and midnight as the date alone: one instant is one text."""
+    if not isinstance(moment, datetime):
+        return moment.isoformat()
+    if moment.tzinfo is not None:
+        # At the ends of the calendar there may be no such time in UTC.
+        with contextlib.suppress(OverflowError, ValueError):
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+    text = moment.isoformat()
+    return text.removesuffix("T00:00:00")
+
+
 def _float_text(number: float) -> str:
-    if math.isfinite(number) and number.is_integer() and abs(number) < 2**53:
+    if math.isfinite(number) and number.is_integer():
         return str(int(number))
     return repr(number)

@@ -90,7 +90,7 @@ def _work(name: str, problem: Problem, out: Path, data: list[Path] | None) -> di
     raw = read_data(problem.training, access, plain_files(data) if data else None)
     trained = train(problem, catalogue, raw, out, cpus=cpus(), images={})
     digest = trained.manifest.digest
-    evaluated = evaluate(problem, catalogue, raw, out, digest)
+    evaluated = evaluate(problem, catalogue, raw, out, digest, training_rows=trained.training_rows)
     result = train_result(trained, out.resolve().as_uri())
     result["evaluation"] = evaluate_result(evaluated, digest.removeprefix("sha256:")[:8])
     (out / artifact.RESULT).write_bytes(canonical_json(result))

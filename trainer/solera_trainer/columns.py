@@ -81,6 +81,22 @@ def texts(array: Any) -> list[str]:
     return [missing if code is None else known[code] for code in encoded.indices.to_pylist()]
 
 
+def storage_kind(array: Any) -> str:
+    """Return what decides how the values of a raw column are written in keys.
+
+    Integers and 64-bit floats are one kind, `number`: a missing value turns the one into the other. Text has
+    no other kinds. The rest are Arrow's own types: a 32-bit float is another number than the 64-bit one.
+    """
+    import pyarrow.types as pt
+
+    kind = _value_type(array)
+    if pt.is_integer(kind) or pt.is_float64(kind):
+        return "number"
+    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        return "text"
+    return str(kind)
+
+
 def _mapped(name: str, array: Any, wanted: str, converter: Callable[[Any], float | str]) -> Column:
     """Convert each distinct value once."""
     encoded = array.combine_chunks().dictionary_encode()

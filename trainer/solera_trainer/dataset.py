@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ from solera_core.failures import Failure, Reason
 from solera_core.nearest import did_you_mean, listed
 from solera_core.schema import Column, Feature, Schema, Target
 from solera_core.spec import SplitMethod, Task, Training
-from solera_core.split import held_out, join_keys
-from solera_trainer.columns import convert, infer_type, texts
+from solera_core.split import below, join_keys, key_numbers
+from solera_trainer.columns import convert, infer_type, storage_kind, texts
 from solera_trainer.problem import Problem
 from solera_trainer.targets import target_values
+from solera_trainer.training_rows import Hashes, TrainingRows, content_hashes
 
 Rows = npt.NDArray[np.bool_]
 
@@ -37,7 +38,9 @@ class Dataset:
     """All rows that have a target, in an order that does not depend on files or their rows' order.
 
     `columns` are a model's, each of shape (rows,); `target` the true values; `test` says which rows are held
-    out; `groups` are codes that keep rows together in cross-validation, for the Group method.
+    out. `groups` are codes of the keys, when `split.column` is declared and its values repeat (always for
+    Group): cross-validation keeps them together, and bounds take them for what is independent. `keys` and
+    `contents` are hashes of each row, `raw_kinds` the raw columns' types as far as keys depend on them.
     """
 
     schema: Schema
@@ -48,6 +51,13 @@ class Dataset:
     digest: str
     cut: Cut | None
     rows_without_target: int
+    keys: Hashes
+    contents: Hashes
+    raw_kinds: Mapping[str, str]
+
+    def training_rows(self) -> TrainingRows:
+        """Return the hashes by which an evaluation knows the training rows again."""
+        return TrainingRows.of(self.keys[~self.test], self.contents[~self.test])
 
     def side(self, rows: Rows) -> tuple[dict[str, Column], npt.NDArray[Any]]:
         """Return columns and target of some of the rows."""
@@ -101,10 +111,21 @@ def _prepare(
         for feature in features
     }
     _check_missing(training, columns)
-    test, groups, cut = _split(problem, raw, keys, kept, cut)
-    classes = target.classes if target is not None else _classes(task, values[~test])
-    schema = Schema(task.value, Target(data.target, kind, classes), tuple(features))
-    return Dataset(schema, columns, values, test, groups, digest, cut, raw.num_rows - len(kept))
+    sides = _split(problem, raw, keys, kept, cut)
+    classes = target.classes if target is not None else _classes(task, values[~sides.test])
+    return Dataset(
+        schema=Schema(task.value, Target(data.target, kind, classes), tuple(features)),
+        columns=columns,
+        target=values,
+        test=sides.test,
+        groups=sides.groups,
+        digest=digest,
+        cut=sides.cut,
+        rows_without_target=raw.num_rows - len(kept),
+        keys=sides.keys,
+        contents=content_hashes(columns, values, problem.salt),
+        raw_kinds={name: storage_kind(raw.column(name)) for name in raw.column_names},
+    )
 
 
 def row_keys_of(raw: Any) -> list[str]:
@@ -181,24 +202,34 @@ def time_values(raw: Any, name: str) -> npt.NDArray[np.float64]:
     return values
 
 
+@dataclass(frozen=True)
+class _Sides:
+    test: Rows
+    keys: Hashes
+    groups: npt.NDArray[np.int64] | None = None
+    cut: Cut | None = None
+
+
 def _split(
-    problem: Problem, raw: Any, keys: list[str], rows: npt.NDArray[np.int64], cut: Cut | None
-) -> tuple[Rows, npt.NDArray[np.int64] | None, Cut | None]:
+    problem: Problem, raw: Any, row_keys: list[str], rows: npt.NDArray[np.int64], cut: Cut | None
+) -> _Sides:
     split, method = problem.training.data.split, problem.method
     if method is SplitMethod.TIME:
         values = time_values(raw, split.column or "")[rows]
         if cut is None:
             ordered = np.sort(values)
             cut = Cut(split.column or "", float(ordered[len(ordered) * (100 - split.test_percent) // 100]))
-        return values >= cut.value, None, cut
+        keys = key_numbers([row_keys[row] for row in rows], problem.salt)
+        return _Sides(values >= cut.value, keys, cut=cut)
     if split.column is not None:
-        keys = texts(raw.column(split.column))
-    chosen = [keys[row] for row in rows]
-    test = held_out(chosen, problem.salt, split.test_percent)
+        row_keys = texts(raw.column(split.column))
+    keys = key_numbers([row_keys[row] for row in rows], problem.salt)
     groups = None
-    if method is SplitMethod.GROUP:
-        groups = np.unique(np.asarray(chosen, dtype=object), return_inverse=True)[1].astype(np.int64)
-    return test, groups, None
+    if split.column is not None:
+        distinct, codes = np.unique(keys, return_inverse=True)
+        if len(distinct) < len(keys) or method is SplitMethod.GROUP:
+            groups = codes.astype(np.int64)
+    return _Sides(below(keys, split.test_percent), keys, groups)
 
 
 def _classes(task: Task, train: npt.NDArray[Any]) -> tuple[Any, ...] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from solera_core.artifact import RESULT
+from solera_core.artifact import PROVENANCE, RESULT, read_json
 from solera_core.canonical import canonical_json
 from solera_core.failures import ArtifactCorrupt, Failure, Reason, StoreUnavailable
 from solera_core.job import Job
@@ -17,6 +17,7 @@ from solera_core.store import NotFound, Store, version_uri
 from solera_trainer.problem import Problem
 from solera_trainer.sources import DataAccess
 from solera_trainer.training import check_spec, read_data, train, train_result
+from solera_trainer.training_rows import FILE, most_bytes
 
 MAX_RESULT_BYTES = 1024 * 1024
 
@@ -43,7 +44,7 @@ def problem_of(job: Job) -> Problem:
 
 
 def train_job(job: Job, access: DataAccess, store: Store, cpus: int) -> dict[str, Any]:
-    """Train, write the artifact, then the commit mark.
+    """Train, write the artifact, the hashes of the training rows, then the commit mark.
 
     A retry that finds the commit mark says it again: a pod may be lost after its work.
     """
@@ -62,6 +63,7 @@ def train_job(job: Job, access: DataAccess, store: Store, cpus: int) -> dict[str
     result = train_result(trained, uri)
     encoded = canonical_json(result)
     store.write(f"{uri}/{RESULT}", encoded)
+    store.write(f"{_version(job, store)}/{FILE}", trained.training_rows)
     store.write(mark, encoded)
     return result
 
@@ -82,10 +84,24 @@ def evaluate_job(job: Job, access: DataAccess, store: Store) -> dict[str, Any]:
             message = f"there is no artifact at {job.artifact.uri}: {error}."
             raise ArtifactCorrupt(message) from error
         raw = read_data(problem.training, access)
-        evaluated = evaluate(problem, catalogue, raw, directory, job.artifact.digest)
+        rows = _training_rows(job, store, directory)
+        evaluated = evaluate(problem, catalogue, raw, directory, job.artifact.digest, training_rows=rows)
     result = evaluate_result(evaluated, job.evaluation)
     store.write(f"{_version(job, store)}/evaluation-{job.evaluation}.json", canonical_json(result))
     return result
+
+
+def _training_rows(job: Job, store: Store, directory: Path) -> bytes:
+    """Return the version's file of that name. Raises ArtifactCorrupt when it is gone."""
+    provenance = read_json(directory, PROVENANCE)
+    uri = f"{_version(job, store)}/{FILE}"
+    try:
+        return store.read(uri, most_bytes(int(provenance["rows"]["train"])))
+    except NotFound as error:
+        message = (
+            f"{uri} is gone, so that held-out rows cannot be told from training rows: train a new version."
+        )
+        raise ArtifactCorrupt(message) from error
 
 
 def report_job(job: Job, store: Store) -> dict[str, Any]:

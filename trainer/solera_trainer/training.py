@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from solera_core import artifact
-from solera_core.canonical import canonical_json
+from solera_core.canonical import canonical_json, sha256_digest
 from solera_core.catalogue import Catalogue
 from solera_core.catalogue import load as load_catalogue
 from solera_core.failures import Failure, Reason
@@ -37,6 +37,8 @@ class Trained:
     rows_train: int
     rows_test: int
     scores: tuple[Score, ...]
+    training_rows: bytes
+    """The file by which an evaluation knows the training rows again; beside the artifact, not in it."""
 
 
 def check_spec(problem: Problem, runtime: str, version: str | None = None) -> Catalogue:
@@ -90,12 +92,15 @@ def train(
     check_sides(problem, dataset)
     selection = select(catalogue, problem, dataset, cpus)
     columns, _ = dataset.side(~dataset.test)
+    training_rows = dataset.training_rows().encode()
     schema = describe(dataset.schema, selection.model, columns)
     documents = {
         artifact.SCHEMA: schema.to_json(),
         artifact.EXAMPLES: examples(schema, selection.model, columns),
         artifact.METRICS: _metrics(selection),
-        artifact.PROVENANCE: _provenance(problem, catalogue, dataset, selection, images),
+        artifact.PROVENANCE: _provenance(
+            problem, catalogue, dataset, selection, images, training_rows=sha256_digest(training_rows)
+        ),
     }
     _empty(directory)
     try:
@@ -116,6 +121,7 @@ def train(
         rows_train=len(dataset.test) - test,
         rows_test=test,
         scores=selection.scores,
+        training_rows=training_rows,
     )
 
 
@@ -196,6 +202,8 @@ def _provenance(
     dataset: Dataset,
     selection: Selection,
     images: Mapping[str, str | None],
+    *,
+    training_rows: str,
 ) -> dict[str, Any]:
     """Say what the model was made from. No times and no host names: equal trainings give equal bytes."""
     import numpy as np
@@ -209,6 +217,7 @@ def _provenance(
         "testPercent": training.data.split.test_percent,
         "salt": problem.salt,
         "column": training.data.split.column,
+        "trainingRows": training_rows,
     }
     if dataset.cut is not None:
         split["cut"] = {"column": dataset.cut.column, "value": dataset.cut.value}
@@ -217,6 +226,7 @@ def _provenance(
         "data": {
             "uri": training.data.uri,
             "digest": dataset.digest,
+            "columns": dict(dataset.raw_kinds),
             "rowsWithoutTarget": dataset.rows_without_target,
         },
         "rows": {"train": len(dataset.test) - test, "test": test},

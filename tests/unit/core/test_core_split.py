@@ -1,3 +1,5 @@
+from datetime import UTC, date, datetime, timedelta, timezone
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -94,3 +96,18 @@ def test_salts_are_independent():
 def test_wrong_arguments_are_refused(salt, percent):
     with pytest.raises(ValueError):
         held_out(["a"], salt, percent)
+
+
+def test_whole_floats_and_integers_are_one_key_at_any_size():
+    for number in (2**53, 2**60, -(2**70), 10**22):
+        assert canonical_text(number) == canonical_text(float(number)) == str(number)
+
+
+def test_one_instant_is_one_key():
+    later = timezone(timedelta(hours=2))
+    noon = datetime(2024, 1, 1, 12, tzinfo=UTC)
+    assert canonical_text(noon) == canonical_text(noon.astimezone(later)) == "2024-01-01T12:00:00"
+    assert canonical_text(noon.replace(tzinfo=None)) == "2024-01-01T12:00:00"
+    midnight = {canonical_text(v) for v in (date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), "2024-01-01")}
+    assert midnight == {"2024-01-01"}
+    assert canonical_text(datetime(1, 1, 1, tzinfo=later)).startswith("0001-01-01")

@@ -131,6 +131,20 @@ def test_an_artifact_that_is_gone_or_changed(world):
         run_job(dataclasses.replace(asked, artifact=other), access, store, 1)
 
 
+def test_an_evaluation_needs_the_trainings_rows(world):
+    job, access, store = world
+    made = run_job(job, access, store, 1)
+    path = Path(store.uri.removeprefix("file://")) / "ns/m/versions/m-v1-01234567/training-rows.bin"
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-8])
+    with pytest.raises(Failure, match=r"training-rows\.bin has the digest"):
+        run_job(evaluation(job, made, []), access, store, 1)
+    path.unlink()
+    with pytest.raises(Failure, match=r"training-rows\.bin is gone") as raised:
+        run_job(evaluation(job, made, []), access, store, 1)
+    assert raised.value.reason == Reason.ARTIFACT_CORRUPT
+
+
 def changed(job, path, value):
     training = json.loads(json.dumps(job.training))
     *way, last = path
@@ -302,10 +316,15 @@ class Host(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", places[self.path])
             self.end_headers()
             return
-        status = {"/x.csv": 200, "/secret.csv": 401}.get(self.path, 404)
-        self.send_response(status)
+        status = {"/x.csv": 200, "/short.csv": 200, "/chunk.csv": 200, "/secret.csv": 401}
+        self.send_response(status.get(self.path, 404))
+        if self.path == "/short.csv":
+            self.send_header("Content-Length", "1000")
+        if self.path == "/chunk.csv":
+            self.protocol_version = "HTTP/1.1"
+            self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self.wfile.write(b"a,b\n1,2\n")
+        self.wfile.write(b"20\r\na,b\n1,2\n" if self.path == "/chunk.csv" else b"a,b\n1,2\n")
 
     def __getattr__(self, name):
         if name == "do_GET":
@@ -357,6 +376,8 @@ def test_https_reads_with_a_token_and_follows_the_same_host(host, tmp_path):
         ("/plain.csv", Reason.HOST_NOT_ALLOWED),
         ("/none.csv", Reason.DATA_NOT_FOUND),
         ("/secret.csv", Reason.STORE_DENIED),
+        ("/short.csv", Reason.STORE_UNAVAILABLE),
+        ("/chunk.csv", Reason.STORE_UNAVAILABLE),
     ],
 )
 def test_https_refuses_other_hosts_and_names_answers(host, path, reason):
