@@ -9,7 +9,7 @@ from typing import Any
 
 from solera_core.catalogue import Catalogue
 from solera_core.spec import Gate, Judge
-from solera_trainer.intervals import Estimate, rows_needed
+from solera_trainer.intervals import FEWEST_UNITS, Estimate, rows_needed
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,33 @@ class Verdict:
         }
 
 
-def judge(catalogue: Catalogue, gates: Sequence[Gate], found: Sequence[Estimate], rows: int) -> list[Verdict]:
-    """Judge each gate by the estimates of `rows` held-out rows. A metric that is missing never passes."""
+@dataclass(frozen=True)
+class Support:
+    """How many held-out rows there are, and of how many keys when rows share them."""
+
+    rows: int
+    keys: int | None = None
+
+    @property
+    def units(self) -> int:
+        """How many of them are independent."""
+        return self.rows if self.keys is None else self.keys
+
+    @property
+    def noun(self) -> str:
+        """What is independent, in words."""
+        return "held-out rows" if self.keys is None else "keys of held-out rows"
+
+
+def judge(
+    catalogue: Catalogue, gates: Sequence[Gate], found: Sequence[Estimate], support: Support
+) -> list[Verdict]:
+    """Judge each gate by the estimates of the held-out rows. A metric that is missing never passes."""
     by_name = {estimate.name: estimate for estimate in found}
-    return [_judge(catalogue, gate, by_name, rows) for gate in gates]
+    return [_judge(catalogue, gate, by_name, support) for gate in gates]
 
 
-def _judge(catalogue: Catalogue, gate: Gate, found: Mapping[str, Estimate], rows: int) -> Verdict:
+def _judge(catalogue: Catalogue, gate: Gate, found: Mapping[str, Estimate], support: Support) -> Verdict:
     estimate = found.get(gate.metric)
     if estimate is None or estimate.value is None:
         why = estimate.reason if estimate else "there is no such metric for this task"
@@ -53,7 +73,7 @@ def _judge(catalogue: Catalogue, gate: Gate, found: Mapping[str, Estimate], rows
     for limit, at_least in ((gate.min, True), (gate.max, False)):
         if limit is None:
             continue
-        verdict = _side(catalogue, gate, estimate, float(limit), rows=rows, at_least=at_least)
+        verdict = _side(catalogue, gate, estimate, float(limit), support=support, at_least=at_least)
         if not verdict.passed:
             return verdict
     if verdict is None:
@@ -62,7 +82,7 @@ def _judge(catalogue: Catalogue, gate: Gate, found: Mapping[str, Estimate], rows
 
 
 def _side(
-    catalogue: Catalogue, gate: Gate, estimate: Estimate, limit: float, *, rows: int, at_least: bool
+    catalogue: Catalogue, gate: Gate, estimate: Estimate, limit: float, *, support: Support, at_least: bool
 ) -> Verdict:
     if estimate.value is None:
         raise ValueError("a metric without value is judged before")
@@ -72,6 +92,10 @@ def _side(
     word, side = ("min", "lower") if at_least else ("max", "upper")
     if bound is None:
         message = f"{gate.metric} is {estimate.value:.4g}, but its {side} bound is not defined."
+        if support.units < FEWEST_UNITS:
+            message += (
+                f" {support.units} {support.noun} are too few: {FEWEST_UNITS} are needed, or judge: Estimate."
+            )
         return Verdict(gate, estimate.value, None, passed=False, message=message)
     passed = bound >= limit if at_least else bound <= limit
     compared = f"{gate.metric} {bound:.4g}"
@@ -80,30 +104,40 @@ def _side(
     relation = (">=" if passed else "<") if at_least else ("<=" if passed else ">")
     message = f"{compared} {relation} {word} {gate.min if at_least else gate.max}."
     if not passed and not by_estimate:
-        message += _resolution(catalogue, gate, estimate.value, bound, limit, rows=rows, at_least=at_least)
+        message += _resolution(
+            catalogue, gate, estimate.value, bound, limit, support=support, at_least=at_least
+        )
     return Verdict(gate, estimate.value, bound, passed, message)
 
 
 def _resolution(
-    catalogue: Catalogue, gate: Gate, value: float, bound: float, limit: float, *, rows: int, at_least: bool
+    catalogue: Catalogue,
+    gate: Gate,
+    value: float,
+    bound: float,
+    limit: float,
+    *,
+    support: Support,
+    at_least: bool,
 ) -> str:
     """Say how many held-out rows would be needed, when there are too few to show what the estimate says."""
     if value < limit if at_least else value > limit:
         return " The estimate itself does not reach it."
     metric = catalogue.metrics[gate.metric]
-    if metric.interval == "Wilson" and at_least:
+    if metric.interval == "Wilson" and at_least and support.keys is None:
         best = rows_needed(1.0, limit)
-        if best is not None and rows < best:
+        if best is not None and support.rows < best:
             return (
-                f" {rows} held-out rows cannot show it even without one error: {best} are needed, or "
+                f" {support.rows} held-out rows cannot show it even without one error: {best} are needed, or "
                 "judge: Estimate."
             )
         needed = rows_needed(value, limit)
     elif value == limit:
         needed = None
     else:
-        # Bounds shrink with the square root of the number of rows.
-        needed = math.ceil(rows * ((value - bound) / (value - limit)) ** 2)
+        # Bounds shrink with the square root of the number of independent rows.
+        needed = math.ceil(support.units * ((value - bound) / (value - limit)) ** 2)
     if needed is None:
         return " The estimate is exactly the limit: no number of rows shows more than that."
-    return f" {rows} held-out rows are too few to show it: about {needed} are needed, or judge: Estimate."
+    few = f"{support.units} {support.noun} are too few to show it"
+    return f" {few}: about {needed} are needed, or judge: Estimate."

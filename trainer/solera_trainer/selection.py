@@ -179,9 +179,9 @@ def _folds(
     task, method = problem.task, problem.method
     if method is SplitMethod.TIME:
         splitter: Any = choose.TimeSeriesSplit(n_splits=count)
-    elif method is SplitMethod.GROUP and task is Task.CLASSIFICATION:
+    elif groups is not None and task is Task.CLASSIFICATION:
         splitter = choose.StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
-    elif method is SplitMethod.GROUP:
+    elif groups is not None:
         splitter = choose.GroupKFold(n_splits=count, shuffle=True, random_state=seed)
     elif method is SplitMethod.STRATIFIED:
         splitter = choose.StratifiedKFold(n_splits=count, shuffle=True, random_state=seed)

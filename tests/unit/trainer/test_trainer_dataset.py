@@ -7,6 +7,7 @@ from trainer_cases import problem, table
 
 from solera_core.failures import Failure, Reason
 from solera_trainer.dataset import check_sides, prepare, prepare_again
+from solera_trainer.selection import _folds
 
 TABLE = table()
 
@@ -85,6 +86,16 @@ def test_groups_stay_together():
     dataset = prepare(problem(data={"split": {"method": "Group", "column": "count"}}), TABLE)
     for group in np.unique(dataset.groups):
         assert len(set(dataset.test[dataset.groups == group])) == 1
+
+
+@pytest.mark.parametrize("method", ["Random", "Stratified", "Group"])
+def test_folds_keep_keys_together(method):
+    asked = problem(data={"split": {"method": method, "column": "count"}})
+    dataset = prepare(asked, TABLE)
+    groups = dataset.groups[~dataset.test]
+    for train, test in _folds(asked, dataset.target[~dataset.test], groups):
+        assert not set(groups[train]) & set(groups[test])
+    assert prepare(problem(data={"split": {"method": "Random", "column": "id"}}), TABLE).groups is None
 
 
 def test_a_time_split_holds_out_the_latest_and_keeps_its_cut():
@@ -167,7 +178,7 @@ FAILURES = [
     ),
     ({}, with_target(["a"] * 200), Reason.SINGLE_CLASS, 'only the class "a"'),
     ({}, with_target(["a"] * 199 + ["b"]), Reason.SPLIT_EMPTY, "the classes b are not on both sides"),
-    ({}, TABLE.slice(0, 3), Reason.TOO_FEW_ROWS, "3 folds"),
+    ({}, TABLE.slice(2, 3), Reason.TOO_FEW_ROWS, "3 folds"),
     (
         {"data": {"split": {"method": "Group", "column": "id"}}, "validation": {"folds": 20}},
         TABLE.set_column(5, "id", pa.array([index % 15 for index in range(200)])),

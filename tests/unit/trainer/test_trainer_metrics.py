@@ -9,7 +9,7 @@ from trainer_cases import CATALOGUE, problem
 
 from solera_trainer import intervals
 from solera_trainer.intervals import Estimate, compute, estimates, rows_needed, wilson
-from solera_trainer.judging import judge
+from solera_trainer.judging import Support, judge
 from solera_trainer.predictions import Labelled, Measured
 
 
@@ -170,8 +170,8 @@ def test_a_class_that_training_never_saw_counts_as_wrong():
     assert "2 held-out rows are of classes without training rows" in found["log_loss"].reason
 
 
-def verdict(gate, estimate, rows=30, task="Classification"):
-    (found,) = judge(CATALOGUE, problem(task, gates=[gate]).gates, [estimate], rows)
+def verdict(gate, estimate, rows=30, task="Classification", keys=None):
+    (found,) = judge(CATALOGUE, problem(task, gates=[gate]).gates, [estimate], Support(rows, keys))
     return found
 
 
@@ -235,3 +235,58 @@ def test_too_few_rows_are_said_with_how_many_are_needed():
     error = Estimate("mean_absolute_error", 40.0, 30.0, 50.0)
     found = verdict({"metric": "mean_absolute_error", "max": "45"}, error, rows=100, task="Regression")
     assert "about 400 are needed" in found.message
+
+
+FEW = [(1, None), (29, None), (500, 29)]
+
+
+@pytest.mark.parametrize(("rows", "keys"), FEW)
+def test_few_rows_have_no_bounds(rows, keys):
+    groups = None if keys is None else np.arange(rows) % keys
+    found = {item.name: item for item in estimates(CATALOGUE, "Regression", numbers(rows, 0), groups)}
+    error = found["mean_absolute_error"]
+    assert (error.lower, error.upper) == (None, None)
+    gate = {"metric": "mean_absolute_error", "max": "1000"}
+    judged = verdict(gate, error, rows=rows, task="Regression", keys=keys)
+    assert not judged.passed
+    assert f"{keys or rows} " in judged.message
+    assert "too few: 30 are needed, or judge: Estimate." in judged.message
+    assert verdict(gate | {"judge": "Estimate"}, error, rows=rows, task="Regression").passed
+
+
+def test_thirty_rows_have_bounds():
+    for name in ("mean_absolute_error", "r2"):
+        item = {e.name: e for e in estimates(CATALOGUE, "Regression", numbers(30, 0))}[name]
+        assert item.lower < item.value < item.upper
+    few = answers(29, 2, 0)
+    found = {item.name: item for item in estimates(CATALOGUE, "Classification", few)}
+    assert found["roc_auc"].lower is None
+    assert found["log_loss"].upper is None
+    assert found["accuracy"].lower < found["accuracy"].value, "Wilson's holds for any number of rows"
+
+
+def test_bounds_cover_the_truth_when_rows_share_a_key():
+    """20 keys of 50 rows, each key with an accuracy of its own around 0.8."""
+    random = np.random.default_rng(2)
+    runs, missed = 100, {"accuracy": 0, "balanced_accuracy": 0}
+    for _ in range(runs):
+        share = random.beta(4, 1, size=20)
+        hit = random.random((20, 50)) < share[:, None]
+        true = random.integers(0, 2, 1000)
+        rows = Labelled(true, np.where(hit.ravel(), true, 1 - true), None, 2, 0)
+        found = estimates(CATALOGUE, "Classification", rows, np.repeat(np.arange(20), 50))
+        for item in found:
+            if item.name in missed:
+                missed[item.name] += item.lower > 0.8
+    allowed = runs * 0.05 + 2.33 * math.sqrt(runs * 0.05 * 0.95)
+    assert all(count <= allowed for count in missed.values()), missed
+
+
+def test_keys_without_an_error_count_as_so_many_rows():
+    true = np.arange(600) % 2
+    rows = Labelled(true, true, np.eye(2)[true] * 0.8 + 0.1, 2, 0)
+    found = {e.name: e for e in estimates(CATALOGUE, "Classification", rows, np.arange(600) // 20)}
+    assert found["accuracy"].lower == pytest.approx(wilson(1.0, 30)[0])
+    assert found["roc_auc"].lower == pytest.approx(wilson(1.0, 30)[0])
+    alone = estimates(CATALOGUE, "Classification", rows, np.arange(600))
+    assert alone == estimates(CATALOGUE, "Classification", rows), "keys of one row each change nothing"
