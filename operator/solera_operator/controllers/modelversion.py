@@ -162,19 +162,31 @@ class ModelVersionController:
         note = Failure("NameConflict", f"a Job {name} exists that is not this version's: delete it")
         return replace(step, act=Act.WAIT, note=note), NAME_TAKEN_SECONDS
 
-    async def _end_jobs(self, namespace: str, name: str, uid: str) -> None:
+    async def _end_jobs(self, namespace: str, name: str, uid: str) -> float | None:
         """End the Jobs of a version that is given up.
+
+        Returns in how many seconds to try again, where the API server refused.
 
         Raises:
             Conflict: a Job has changed since it was seen: it may have come to a result.
         """
+        again = None
         for job in self._caches.jobs.by_index(BY_VERSION, (namespace, name)):
-            if job.meta.owner_uid != uid or job.outcome or job.meta.deleting:
+            meta = job.meta
+            if meta.owner_uid != uid or job.outcome or meta.deleting:
                 continue
-            log.info("job ended", job=job.meta.name, reason=Verdict.SUPERSEDED.value)
-            await self._client.delete(
-                JOBS, *job.meta.key, uid=job.meta.uid, resource_version=job.meta.resource_version
-            )
+            try:
+                await self._client.delete(
+                    JOBS, *meta.key, uid=meta.uid, resource_version=meta.resource_version
+                )
+            except (Conflict, Unavailable):
+                raise
+            except ApiError as error:
+                log.warning("job goes on", job=meta.name, error=str(error))
+                again = REFUSED_SECONDS
+            else:
+                log.info("job ended", job=meta.name, reason=Verdict.SUPERSEDED.value)
+        return again
 
     async def _let_go(self, key: Key, evaluation: str) -> float | None:
         """Give a time to live to every ended Job whose result is recorded, or is not wanted any more.
@@ -203,7 +215,7 @@ class ModelVersionController:
             else:
                 self._caches.jobs.observe(answer)
         if verdict_of(stored.value, None) is Verdict.SUPERSEDED:  # a Job that was not in the cache then
-            await self._end_jobs(*key, stored.meta.uid)
+            again = await self._end_jobs(*key, stored.meta.uid) or again
         return again
 
     # -- status ------------------------------------------------------------------------------------
