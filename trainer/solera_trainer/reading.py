@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from solera_core.failures import Failure, Reason
@@ -12,6 +15,11 @@ from solera_trainer.sources import SourceFile
 
 MISSING_TEXTS = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL")
 """What stands for a missing value in CSV. Other words, such as None, are values."""
+
+_QUOTE = '"'
+MAX_LINE_BYTES = 16 * 1024**2
+_RECORDS = 20_000
+"""Records of a CSV file that are held as Python texts at a time."""
 
 _TARGETS = {
     "iris": "species",
@@ -73,62 +81,144 @@ def _plain(feature: str) -> str:
     return "_".join(words)
 
 
-def _read(file: SourceFile) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+class _Watched:
+    """A stream that remembers what its reading raised: Arrow's own errors are of the same types."""
 
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.trouble: Exception | None = None
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._stream.closed)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Leave the stream open: it belongs to the source."""
+
+    def read(self, size: int = -1) -> Any:
+        return self._done(self._stream.read, size)
+
+    def seek(self, offset: int, whence: int = 0) -> Any:
+        return self._done(self._stream.seek, offset, whence)
+
+    def tell(self) -> Any:
+        return self._done(self._stream.tell)
+
+    def _done(self, action: Any, *arguments: int) -> Any:
+        try:
+            return action(*arguments)
+        except Exception as error:
+            self.trouble = error
+            raise
+
+
+def _read(file: SourceFile) -> Any:
     with file.open() as stream:
         if file.format == "csv":
-            return _read_csv(file, stream)
+            return _read_csv(file.name, stream)
         if file.format == "csv.gz":
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                return _read_csv(file, unpacked)
-        try:
-            table = pq.ParquetFile(stream).read()
-        except (pa.ArrowException, OSError) as error:
-            message = f"{file.name} is not a readable parquet file: {error}."
-            raise Failure(Reason.DATA_UNREADABLE, message) from error
+                return _read_csv(file.name, unpacked)
+        table = _read_parquet(file.name, _Watched(stream))
     _refuse_twice(file.name, table.column_names)
     return table
 
 
-def _read_csv(file: SourceFile, stream: Any) -> Any:
-    import pandas as pd
+def _read_parquet(name: str, stream: _Watched) -> Any:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        header = _header(file.name, stream)
-        frame = pd.read_csv(
-            stream,
-            names=header,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            na_values=list(MISSING_TEXTS),
-            encoding="utf-8",
-            index_col=False,
-            on_bad_lines="error",
-        )
-    except UnicodeDecodeError as error:
-        message = f"{file.name} is not UTF-8: {error.reason} at byte {error.start}."
+        return pq.ParquetFile(stream).read()
+    except (pa.ArrowException, OSError) as error:
+        if stream.trouble is not None:
+            # The store's, not the file's: the source names it.
+            raise stream.trouble from None
+        message = f"{name} is not a readable parquet file: {error}."
         raise Failure(Reason.DATA_UNREADABLE, message) from error
-    except (pd.errors.ParserError, gzip.BadGzipFile, EOFError, csv.Error) as error:
-        message = f"{file.name} is not a readable CSV file: {str(error).strip()}."
-        raise Failure(Reason.DATA_UNREADABLE, message) from error
-    except pd.errors.EmptyDataError:
-        frame = pd.DataFrame({name: pd.Series([], dtype=str) for name in header})
-    return pa.table({name: pa.array(frame[name], type=pa.string(), from_pandas=True) for name in header})
 
 
-def _header(name: str, stream: Any) -> list[str]:
-    """Read the first record, which names the columns; it may span lines within quotes."""
-    text = ""
-    while line := stream.readline(1_000_000):
-        text += line.decode("utf-8-sig" if not text else "utf-8")
-        if text.count('"') % 2 == 0:
-            break
-    header = [column.strip() for column in next(csv.reader([text.rstrip("\r\n")]), [])]
-    if not header:
+def _read_csv(name: str, stream: Any) -> Any:
+    import pyarrow as pa
+
+    lines = _Lines(name, stream)
+    csv.field_size_limit(MAX_LINE_BYTES)
+    records = csv.reader(lines, skipinitialspace=True, strict=True)
+    try:
+        header = _header(name, next(records, []))
+        rows = _rows(name, records, lines, len(header))
+        parts = []
+        while chunk := list(itertools.islice(rows, _RECORDS)):
+            columns = zip(*chunk, strict=True)
+            parts.append(pa.table([pa.array(column, type=pa.string()) for column in columns], names=header))
+    except (gzip.BadGzipFile, zlib.error, EOFError, csv.Error) as error:
+        message = f"{name} is not a readable CSV file: line {lines.number}: {str(error).strip()}."
+        raise Failure(Reason.DATA_UNREADABLE, message) from error
+    empty = pa.table({column: pa.array([], type=pa.string()) for column in header})
+    return pa.concat_tables(parts) if parts else empty
+
+
+class _Lines:
+    """The lines of a file as text; knows the number of the last one and the text of the record being read."""
+
+    def __init__(self, name: str, stream: Any) -> None:
+        self._name, self._stream = name, stream
+        self.number = 0
+        self.record: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._stream.readline(MAX_LINE_BYTES)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) == MAX_LINE_BYTES:
+            message = f"{self._name}: line {self.number} has more than {MAX_LINE_BYTES} bytes."
+            raise Failure(Reason.DATA_UNREADABLE, message)
+        try:
+            text: str = line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            message = f"{self._name} is not UTF-8: line {self.number}: {error.reason}."
+            raise Failure(Reason.DATA_UNREADABLE, message) from error
+        self.record.append(text)
+        return text
+
+
+def _rows(name: str, records: Any, lines: _Lines, width: int) -> Iterator[list[str | None]]:
+    """Yield the records' values, unquoted ones without spaces around, missing ones as None."""
+    lines.record.clear()
+    for record in records:
+        text = "".join(lines.record)
+        lines.record.clear()
+        if not text.strip():
+            continue
+        if len(record) != width:
+            message = (
+                f"{name}: line {lines.number} has {len(record)} fields, and the first line names {width} "
+                "columns: put text with commas in quotes, or complete the line."
+            )
+            raise Failure(Reason.DATA_UNREADABLE, message)
+        values = [value.strip() for value in record]
+        if '"' in text:
+            values = [
+                value if f'"{value.replace(_QUOTE, _QUOTE * 2)}"' in text else stripped
+                for value, stripped in zip(record, values, strict=True)
+            ]
+        yield [None if value in MISSING_TEXTS else value for value in values]
+
+
+def _header(name: str, record: list[str]) -> list[str]:
+    """Check the first record, which names the columns."""
+    header = [column.strip() for column in record]
+    if not any(header):
         raise Failure(Reason.DATA_UNREADABLE, f"{name} is empty: its first line must name the columns.")
     if "" in header:
         message = f"{name}: column {header.index('') + 1} has no name in the first line."

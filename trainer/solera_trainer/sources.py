@@ -158,7 +158,15 @@ def _local_files(uri: str, root: Path, pattern: str) -> list[SourceFile]:
 
 
 def _local_file(path: Path, name: str) -> SourceFile:
-    return SourceFile(name, _format(path.name), lambda: path.open("rb"))
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        try:
+            with named_errors(name, "the rights on the file"), path.open("rb") as stream:
+                yield stream
+        except NotFound as error:
+            raise Failure(Reason.DATA_NOT_FOUND, f"{name} disappeared while it was read.") from error
+
+    return SourceFile(name, _format(path.name), opened)
 
 
 def _https(uri: str, access: DataAccess) -> SourceFile:

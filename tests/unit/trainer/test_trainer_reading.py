@@ -1,4 +1,6 @@
+import contextlib
 import gzip
+import io
 import math
 
 import pyarrow as pa
@@ -7,9 +9,10 @@ import pytest
 
 from solera_core.failures import Failure, Reason
 from solera_core.job import DataDefaults
+from solera_core.object_access import named_errors
 from solera_trainer.columns import convert, infer_type, texts
 from solera_trainer.reading import read_bundled, read_files
-from solera_trainer.sources import DataAccess, bundled_name, plain_files, source_files
+from solera_trainer.sources import DataAccess, SourceFile, bundled_name, plain_files, source_files
 
 
 def read_csv(tmp_path, text, name="x.csv"):
@@ -34,7 +37,10 @@ BROKEN = {
     "empty": ("", "is empty"),
     "twice": ("a,a\n1,2\n", "two columns with the name a"),
     "unnamed": ("a,,b\n1,2,3\n", "column 2 has no name"),
-    "ragged": ("a,b\n1,2\n1,2,3\n", "is not a readable CSV"),
+    "ragged": ("a,b\n1,2\n1,2,3\n", "line 3 has 3 fields, and the first line names 2 columns"),
+    "shifted": ("name,age,y\nSmith, John,39,a\nDoe, Jane,50,b\n", "line 2 has 4 fields"),
+    "cut": ("name,age,y\nBob,39,a\nJane,5", "line 3 has 2 fields"),
+    "after a line within quotes": ('a,b\n"x\ny",2\n3\n', "line 4 has 1 fields"),
     "quotes": ('a,b\n"1,2\n', "is not a readable CSV"),
     "latin": (b"a,b\n\xe9,1\n", "is not UTF-8"),
 }
@@ -47,6 +53,76 @@ def test_broken_csv(tmp_path, case):
         read_csv(tmp_path, text)
     assert raised.value.reason == Reason.DATA_UNREADABLE
     assert "x.csv" in raised.value.message
+
+
+def test_spaces_around_values_are_no_part_of_them(tmp_path):
+    raw = read_csv(tmp_path, 'age, hours ,y\n39, 40 , <=50K\n50,\t13," >50K "\n\n 7, NA ,"a ""b"" "\n  \n')
+    assert raw.to_pydict() == {
+        "age": ["39", "50", "7"],
+        "hours": ["40", "13", None],
+        "y": ["<=50K", " >50K ", 'a "b" '],
+    }
+    assert infer_type("hours", raw["hours"]) == "Integer"
+
+
+def test_a_large_file_comes_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("solera_trainer.reading._RECORDS", 7)
+    raw = read_csv(tmp_path, "a,b\n" + "".join(f"{index},x\n" for index in range(50)))
+    assert raw["a"].to_pylist() == [str(index) for index in range(50)]
+
+
+def test_damaged_gzip(tmp_path):
+    path = tmp_path / "x.csv.gz"
+    data = bytearray(gzip.compress(b"a,y\n" + b"".join(b"%d,%d\n" % (i, i * i % 7) for i in range(5000))))
+    for damaged in (data[: len(data) // 2], data[:400] + bytes([data[400] ^ 0xFF]) + data[401:]):
+        path.write_bytes(damaged)
+        with pytest.raises(Failure) as raised:
+            read_files(plain_files([path]))
+        assert raised.value.reason == Reason.DATA_UNREADABLE
+
+
+class Broken(io.RawIOBase):
+    """A file whose reading fails, as a store's does."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=0):
+        return 1000 if whence == 2 else offset
+
+    def tell(self):
+        return 1000
+
+    def readinto(self, _buffer, /):
+        raise self.error
+
+
+TROUBLE = [
+    (PermissionError(13, "Access Denied"), Reason.STORE_DENIED),
+    (OSError(16, "Please reduce your request rate"), Reason.STORE_UNAVAILABLE),
+    (ConnectionResetError(104, "reset"), Reason.STORE_UNAVAILABLE),
+    (TimeoutError("read timeout"), Reason.STORE_UNAVAILABLE),
+]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz"])
+@pytest.mark.parametrize(("error", "reason"), TROUBLE)
+def test_trouble_of_the_store_is_not_called_bad_data(kind, error, reason):
+    @contextlib.contextmanager
+    def opened():
+        with named_errors("s3://bucket/x", "the Secret"):
+            yield io.BufferedReader(Broken(error))
+
+    with pytest.raises(Failure, match="s3://bucket/x") as raised:
+        read_files([SourceFile("s3://bucket/x", kind, opened)])
+    assert raised.value.reason == reason
 
 
 def test_what_is_not_gzip_or_parquet(tmp_path):
