@@ -12,6 +12,7 @@ from solera_server.batch import InputError
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _STRING = re.compile(rb'"[^"]*"')
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_NO_JSON_NUMBER = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
 _SHOWN = 40
 
 
@@ -26,7 +27,11 @@ def parse(body: bytes, max_depth: int) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InputError(f"the body is not valid JSON: {error}") from None
+        hint = ""
+        if _NO_JSON_NUMBER.search(body):
+            # Clients in Python write numpy's NaN so unless told otherwise.
+            hint = '; JSON has no NaN and no Infinity: send null for a missing value, or "NaN", "Infinity"'
+        raise InputError(f"the body is not valid JSON: {error}{hint}") from None
     if body.count(b"[") + body.count(b"{") > max_depth and _deeper_than(body, max_depth):
         raise InputError(f"the JSON nests deeper than {max_depth} levels")
     return value

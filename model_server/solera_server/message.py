@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from solera_server.router import Route
 
 JSON = b"application/json"
+NO_BINARY_INPUT = (
+    "a binary tensor, which this server does not take (GET /v2 lists its extensions); "
+    "send JSON data: set_data_from_numpy(…, binary_data=False) in the clients of Triton and KServe"
+)
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 

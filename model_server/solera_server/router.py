@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from solera_server.message import Request, Response, error_response
+from solera_server.message import NO_BINARY_INPUT, Request, Response, error_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,6 +76,8 @@ def _unsupported_media(request: Request) -> Response | None:
     coding = request.headers.get(b"content-encoding", b"identity")
     if coding.lower() != b"identity":
         return error_response(415, "a compressed body is not accepted; send it without Content-Encoding")
+    if b"inference-header-content-length" in request.headers:
+        return error_response(415, f"Inference-Header-Content-Length announces {NO_BINARY_INPUT}")
     content_type = request.headers.get(b"content-type")
     if content_type is None or content_type == b"application/json":
         return None

@@ -50,6 +50,7 @@ class Serving:
         v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"
         versioned = f"{v2_model}/versions/{self.version}"
         routes: dict[str, dict[bytes, Route]] = {
+            "/": _get(_V1, self._alive),
             "/v1/models": _get(_V1, _constant({"models": [self.name]})),
             v1_model: _get(_V1, self._model_ready),
             f"{v1_model}:predict": {b"POST": Route(predict_v1, _V1, reads_json=True)},
@@ -87,6 +88,11 @@ class Serving:
         except Exception:
             log.exception("prediction failed", extra={"body_bytes": len(body)})
             return error_response(500, "the prediction failed; the server's log says why")
+
+    def _alive(self, _request: Request) -> Response:
+        # Liveness as KServe's client asks for it in V1.
+        verdict = self.health.live()
+        return _verdict(verdict, {"status": "alive" if verdict.good else "not alive"})
 
     def _server_live(self, _request: Request) -> Response:
         verdict = self.health.live()

@@ -9,11 +9,17 @@ numpy is imported: call this before. It imports neither numpy nor anything that 
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
+UNLIMITED = 4
+"""Threads at most where nothing limits the process: the requests of a model seldom gain from more."""
+
+_CGROUP = Path("/sys/fs/cgroup")
 _VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -38,9 +44,41 @@ def cpus(text: str | None) -> float:
     return number
 
 
-def limit_threads(environ: MutableMapping[str, str]) -> int:
-    """Set the thread counts from ``SOLERA_CPUS`` where they are not set, and return the count."""
-    count = max(1, math.floor(cpus(environ.get("SOLERA_CPUS"))))
+def quota(cgroup: Path = _CGROUP) -> float | None:
+    """Return the CPUs that the container's cgroup (version 2 or 1) grants, or None where it sets no bound."""
+    try:
+        try:
+            granted, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        except FileNotFoundError:
+            granted = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii")
+        return int(granted) / int(period) if int(granted) > 0 else None
+    except (OSError, ValueError):  # no cgroup to be seen, or "max"
+        return None
+
+
+def usable_cpus(machine: int, affinity: int, granted: float | None) -> float:
+    """
+    Return how many CPUs may be had, whatever the environment says.
+
+    In a pod without a CPU limit Kubernetes gives the node's count as its limit. Where neither a quota nor
+    the affinity holds the process back, UNLIMITED stands for it.
+    """
+    if granted is not None:
+        return min(granted, affinity)
+    return affinity if affinity < machine else min(machine, UNLIMITED)
+
+
+def limit_threads(environ: MutableMapping[str, str], usable: float | None = None) -> int:
+    """
+    Set the thread counts where they are not set, and return the count.
+
+    It is ``SOLERA_CPUS``, whole, and no more than ``usable`` (by default what this process may have).
+    """
+    if usable is None:
+        affinity = len(os.sched_getaffinity(0))
+        usable = usable_cpus(os.cpu_count() or affinity, affinity, quota())
+    count = max(1, math.floor(min(cpus(environ.get("SOLERA_CPUS")), usable)))
     for name in _VARIABLES:
         environ.setdefault(name, str(count))
     return count

@@ -10,6 +10,7 @@ from solera_server.batch import InputError
 from solera_server.codec import Call
 from solera_server.encode import datatype, json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
+from solera_server.message import NO_BINARY_INPUT
 from solera_server.request_size import RequestSize
 from solera_server.tensors import ADVERTISED, decode_tensors, read_tensor
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from solera_server.limits import Limits
     from solera_server.predictor import Outputs
 
-_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
+_FIELDS = frozenset({"model_name", "id", "parameters", "inputs", "outputs"})
 _INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
 _OUTPUT_FIELDS = frozenset({"name", "parameters"})
-_BINARY = frozenset({"binary_data", "binary_data_output", "binary_data_size"})
+_BINARY_INPUT = "binary_data_size"
 _TARGET_DATATYPES = {"Float": "FP64", "Integer": "INT64", "Boolean": "BOOL"}
 
 
@@ -41,6 +42,10 @@ class V2Codec:
     def decode(self, body: bytes) -> Call:
         document = expect_object(parse(body, self._json_depth), "body")
         refuse_unknown(document, _FIELDS, "body")
+        # KServe's client repeats the name of the URL in the body.
+        name = document.get("model_name")
+        if name is not None and name != self._name:
+            raise InputError(f"model_name: expected {shown(self._name)}, as in the URL, got {shown(name)}")
         request_id = document.get("id")
         if request_id is not None and not isinstance(request_id, str):
             raise InputError(f"id: expected a string, got {shown(request_id)}")
@@ -101,8 +106,9 @@ def _check_parameters(holder: dict[str, Any], where: str) -> None:
     """
     Check the protocol's free parameters for their form.
 
-    The protocol lets a server pass over parameters that it does not know; those that ask for binary data
-    are refused, since the client would wait for what does not come.
+    The protocol lets a server pass over parameters that it does not know. So it does with a wish for binary
+    outputs, which Triton's client has unless told otherwise: that client reads JSON as well. An input whose
+    data is said to stand elsewhere is refused.
     """
     parameters = holder.get("parameters")
     if parameters is None:
@@ -112,11 +118,8 @@ def _check_parameters(holder: dict[str, Any], where: str) -> None:
             raise InputError(
                 f"{where}: {shown(key)} must be a string, a number or a boolean, got {shown(value)}"
             )
-        if key in _BINARY and value is not False:
-            raise InputError(
-                f"{where}: {key} asks for binary tensors, which this server does not offer "
-                "(GET /v2 lists its extensions); send JSON data, with binary_data=False in Triton's client"
-            )
+        if key == _BINARY_INPUT:
+            raise InputError(f"{where}: {key} means {NO_BINARY_INPUT}")
 
 
 def model_metadata(

@@ -301,6 +301,14 @@ async def test_content_type(echo: Echo, content_type: str | None, status: int) -
         assert "Content-Type: application/json" in error_of(answer)
 
 
+async def test_a_body_with_binary_tensors_is_told_from_bad_json(echo: Echo) -> None:
+    request = post("/echo", b"{}\x00\x01", headers="Inference-Header-Content-Length: 2\r\n")
+    for sent in (request, request.replace(b"application/json", b"application/octet-stream")):
+        answer = only(await ask(echo.port, sent))
+        assert answer.status == 415
+        assert "binary tensor" in error_of(answer)
+
+
 async def test_exception_in_a_handler_tells_nothing(echo: Echo, caplog: pytest.LogCaptureFixture) -> None:
     found = await ask(echo.port, get("/broken", close=False) + get("/echo"))
     assert [answer.status for answer in found] == [500, 200]

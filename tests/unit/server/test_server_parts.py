@@ -17,7 +17,7 @@ from raw_http import until
 from solera_server import cli, logs
 from solera_server.message import Request, Response
 from solera_server.metrics import BUCKETS, Metrics
-from solera_server.threads import cpus, limit_threads
+from solera_server.threads import UNLIMITED, cpus, limit_threads, quota, usable_cpus
 from solera_server.worker import Worker
 
 if TYPE_CHECKING:
@@ -40,10 +40,41 @@ def test_bad_cpu_quantities(text: str) -> None:
 
 def test_threads_are_whole_and_at_least_one_and_do_not_overrule_the_user() -> None:
     environ = {"SOLERA_CPUS": "2500m", "OMP_NUM_THREADS": "7"}
-    assert limit_threads(environ) == 2
+    assert limit_threads(environ, usable=8) == 2
     assert environ["OMP_NUM_THREADS"] == "7"
     assert environ["OPENBLAS_NUM_THREADS"] == "2"
-    assert limit_threads({"SOLERA_CPUS": "250m"}) == 1
+    assert limit_threads({"SOLERA_CPUS": "250m"}, usable=8) == 1
+    assert limit_threads({"SOLERA_CPUS": "64"}, usable=1.5) == 1
+    assert limit_threads({}, usable=8) == 1
+
+
+@pytest.mark.parametrize(
+    ("machine", "affinity", "granted", "usable"),
+    [
+        (64, 64, None, UNLIMITED),  # no limit: Kubernetes gives the node's count as SOLERA_CPUS
+        (2, 2, None, 2),
+        (64, 16, None, 16),
+        (64, 64, 6.0, 6),
+        (64, 2, 6.0, 2),
+        (64, 64, 0.5, 0.5),
+    ],
+)
+def test_cpus_that_may_be_had(machine: int, affinity: int, granted: float | None, usable: float) -> None:
+    assert usable_cpus(machine, affinity, granted) == usable
+
+
+def test_the_quota_of_both_versions_of_cgroups(tmp_path: Path) -> None:
+    assert quota(tmp_path) is None
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert quota(tmp_path) is None
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("150000\n")
+    assert quota(tmp_path) == 1.5
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert quota(tmp_path) is None
+    (tmp_path / "cpu.max").write_text("400000 100000\n")
+    assert quota(tmp_path) == 4.0
 
 
 def test_the_command_line_imports_no_numpy_before_it_sets_threads() -> None:

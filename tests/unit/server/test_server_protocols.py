@@ -40,6 +40,7 @@ async def call(served: Served, method: str, path: str, body: Any = None) -> http
 
 
 async def test_v1_lists_and_describes_the_model(iris_server: Served) -> None:
+    assert (await call(iris_server, "GET", "/")).json() == {"status": "alive"}
     assert (await call(iris_server, "GET", "/v1/models")).json() == {"models": ["iris"]}
     assert (await call(iris_server, "GET", "/v1/models/iris")).json() == {"name": "iris", "ready": True}
 
@@ -133,7 +134,7 @@ async def test_v2_tensor_and_chosen_output(iris_server: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
-        ("GET", "/", 404, 'there is nothing at "/"; see /v1/models and /v2'),
+        ("GET", "/v3", 404, 'there is nothing at "/v3"; see /v1/models and /v2'),
         ("GET", "/v1/models/", 404, 'there is nothing at "/v1/models/"'),
         ("GET", "/v1/models/rose", 404, 'there is no model "rose" here; this server has "iris"'),
         ("POST", "/v1/models/rose:predict", 404, 'there is no model "rose" here; this server has "iris"'),

@@ -48,6 +48,8 @@ V1_REFUSED = {
     "not UTF-8": (b'{"instances": ["\xff"]}', "the body is not valid JSON"),
     "NaN": (b'{"instances": [[NaN]]}', "the body is not valid JSON"),
     "Infinity": (b'{"instances": [[Infinity]]}', "the body is not valid JSON"),
+    "NaN with advice": (b'{"instances": [[1, NaN]]}', "send null for a missing value"),
+    "Infinity with advice": (b'{"instances": [{"age": -Infinity}]}', "JSON has no NaN and no Infinity"),
     "number too large": (b'{"instances": [[1e999]]}', "the body is not valid JSON"),
     "lone surrogate": (b'{"instances": [["\\ud800"]]}', "the body is not valid JSON"),
     "trailing text": (b'{"instances": [[1]]} x', "the body is not valid JSON"),
