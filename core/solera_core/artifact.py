@@ -83,7 +83,7 @@ def write_manifest(directory: Path) -> Manifest:
         path = directory / name
         if path.is_symlink() or not path.is_file():
             raise ArtifactCorrupt(f"{name} is not a regular file.")
-        files[name] = FileEntry(*_hash_file(path))
+        files[name] = file_entry(path)
     manifest = Manifest(files)
     encoded = manifest.encode()
     parse_manifest(encoded, manifest.digest)
@@ -121,6 +121,11 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
     if manifest.encode() != data:
         raise ArtifactCorrupt(f"{MANIFEST} is not canonical JSON.")
     return manifest
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Return a file's size and SHA-256."""
+    return FileEntry(*_hash_file(path))
 
 
 def check_file(path: Path, name: str, entry: FileEntry) -> None:

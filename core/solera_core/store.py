@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -131,15 +132,20 @@ class Store:
     def put_artifact(self, directory: Path, namespace: str, model: str) -> tuple[str, artifact.Manifest]:
         """Write an artifact under its digest, the manifest last; return its URI.
 
-        What is there already under that digest has the same content, so that a retry writes nothing anew.
+        What is there already under that digest must have the same content: a retry reads it, and writes only
+        what is missing or damaged.
         """
         manifest = artifact.verify(directory)
         uri = artifact_uri(self.uri, namespace, model, manifest.digest)
         mark = f"{uri}/{artifact.MANIFEST}"
-        if self.exists(mark):
+        there = self.exists(mark)
+        for name, entry in manifest.files.items():
+            if not there or not self._holds(f"{uri}/{name}", entry):
+                self.upload(f"{uri}/{name}", directory / name)
+        if there:
+            if not self._holds(mark, artifact.file_entry(directory / artifact.MANIFEST)):
+                self.write(mark, manifest.encode())
             return uri, manifest
-        for name in manifest.files:
-            self.upload(f"{uri}/{name}", directory / name)
         try:
             self.create(mark, manifest.encode())
         except AlreadyThere:
@@ -159,6 +165,21 @@ class Store:
             artifact.check_file(target / name, name, entry)
         (target / artifact.MANIFEST).write_bytes(data)
         return manifest
+
+    def _holds(self, uri: str, entry: artifact.FileEntry) -> bool:
+        """Say whether there is an object with this size and SHA-256."""
+        digest, seen, path = hashlib.sha256(), 0, self._path(uri)
+        try:
+            with (
+                named_errors(uri, _SECRET),
+                self._filesystem.open(path, "rb", **self._uncached) as stream,
+            ):
+                while seen <= entry.size and (chunk := stream.read(_CHUNK)):
+                    digest.update(chunk)
+                    seen += len(chunk)
+        except NotFound:
+            return False
+        return (digest.hexdigest(), seen) == (entry.sha256, entry.size)
 
     @property
     def _filesystem(self) -> Any:

@@ -87,6 +87,24 @@ def test_a_changed_file_in_the_store_is_refused(s3, built, tmp_path):
             store.fetch_artifact(uri, manifest.digest, tmp_path / "fetched")
 
 
+@pytest.mark.parametrize("name", [artifact.MODEL, artifact.MANIFEST])
+@pytest.mark.parametrize("damage", [None, lambda data: data[:-1], lambda data: data[:-1] + b"?"])
+def test_a_damaged_artifact_is_repaired_by_the_next_training(s3, built, tmp_path, name, damage):
+    bucket, store = s3
+    uri, manifest = store.put_artifact(built, "ns", "iris")
+    key = next(path for path in bucket.objects if path.endswith(name))
+    whole = bucket.objects.pop(key)
+    if damage is not None:
+        bucket.objects[key] = damage(whole)
+    before = len(bucket.requests)
+    assert store.put_artifact(built, "ns", "iris") == (uri, manifest)
+    assert bucket.objects[key] == whole
+    store.fetch_artifact(uri, manifest.digest, tmp_path / "fetched")
+    written = {path for command, path in bucket.requests[before:] if command == "PUT"}
+    if (name, damage) != (artifact.MANIFEST, None):
+        assert written == {key}, "what is whole is not written again"
+
+
 def test_another_artifact_than_the_promised_is_refused(store, built, tmp_path):
     uri, _ = store.put_artifact(built, "ns", "iris")
     with pytest.raises(ArtifactCorrupt, match="has the digest"):
