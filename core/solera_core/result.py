@@ -1,7 +1,8 @@
 """What a Job says when it ends: `result.json` in the store, the termination message, the last line of stdout.
 
 Kubernetes keeps 4096 bytes of a termination message, so a message that would be longer is trimmed: first to
-the metrics that gates name, then to shorter texts. What matters for decisions is never cut.
+the metrics that gates name, then to shorter texts, then to the gates' verdicts in the spec's order. What
+matters for decisions is never cut.
 """
 
 from __future__ import annotations
@@ -29,12 +30,32 @@ def failure_result(kind: str, failure: Failure) -> dict[str, Any]:
 
 
 def encode_message(result: Mapping[str, Any]) -> bytes:
-    """Return the termination message of a result: one line of canonical JSON, at most 4096 bytes."""
-    for shorten in (_as_it_is, _gated_metrics_only, _short_texts, _very_short_texts, _verdicts_only):
-        encoded = canonical_json(shorten(dict(result)))
+    """Return the termination message of a result: one line of canonical JSON, at most 4096 bytes.
+
+    What cannot be said in so few bytes becomes a failure that says so.
+    """
+    for shorten in (
+        _as_it_is,
+        _gated_metrics_only,
+        _short_texts,
+        _very_short_texts,
+        _verdicts_only,
+        _failed_verdicts_only,
+    ):
+        encoded = _line(shorten(dict(result)))
         if len(encoded) <= MAX_MESSAGE_BYTES:
             return encoded
-    raise BadResult(f"the result cannot be said in {MAX_MESSAGE_BYTES} bytes")
+    said = f"the result cannot be said in {MAX_MESSAGE_BYTES} bytes; the store has it"
+    return _line(failure_result(str(result.get("kind"))[:40], Failure(Reason.INTERNAL_ERROR, said)))
+
+
+def _line(value: Any) -> bytes:
+    """Return canonical JSON, with a question mark for what UTF-8 cannot say: halves of pairs."""
+    try:
+        return canonical_json(value)
+    except UnicodeEncodeError:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode(errors="replace") + b"\n"
 
 
 def parse_result(text: str | bytes) -> dict[str, Any]:
@@ -122,13 +143,36 @@ def _very_short_texts(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _verdicts_only(result: dict[str, Any]) -> dict[str, Any]:
-    """Leave the gates' numbers and verdicts, in the spec's order; the spec has their limits."""
+    """Leave the gates' verdicts and six digits of their numbers, in the spec's order; the spec has their
+    limits.
+    """
     result = _very_short_texts(result)
     if "gates" in result:
-        kept = ("metric", "value", "bound", "passed")
-        result["gates"] = [{name: gate.get(name) for name in kept} for gate in result["gates"]]
+        result["gates"] = [
+            {
+                "metric": gate.get("metric"),
+                "value": _six_digits(gate.get("value")),
+                "bound": _six_digits(gate.get("bound")),
+                "passed": gate.get("passed"),
+            }
+            for gate in result["gates"]
+        ]
         result["metrics"] = []
     return result
+
+
+def _failed_verdicts_only(result: dict[str, Any]) -> dict[str, Any]:
+    """Leave the gates that did not pass, each with its place in the spec, counted from 0."""
+    result = _verdicts_only(result)
+    if "gates" in result:
+        result["gates"] = [
+            {**gate, "index": index} for index, gate in enumerate(result["gates"]) if not gate["passed"]
+        ]
+    return result
+
+
+def _six_digits(number: Any) -> Any:
+    return float(f"{number:.6g}") if isinstance(number, float) else number
 
 
 def _cut(value: Any, limit: int) -> Any:

@@ -81,6 +81,43 @@ def test_thirty_two_gates_fit():
     assert len(said["gates"]) == 32
 
 
+LONGEST = "mean_absolute_percentage_error"
+
+
+def gates(count, *, passed=False):
+    gate = {"metric": LONGEST, "min": "0.123456789012", "max": None, "judge": "LowerBound"}
+    gate |= {"value": -1.2345678901234567e-05, "bound": -1.2345678901234567e-05, "message": "x" * 200}
+    return [{**gate, "passed": passed} for _ in range(count)]
+
+
+def test_thirty_two_gates_of_the_longest_metric_keep_their_order():
+    result = {**evaluation(), "dataDigest": DIGEST, "rows": 10**6, "overlap": 0, "passed": False}
+    result["gates"] = gates(32)
+    result["gates"][5] |= {"passed": True, "value": 0.123456789}
+    said = parse_result(encode_message(result))["gates"]
+    short = {"metric": LONGEST, "value": -1.23457e-05, "bound": -1.23457e-05, "passed": False}
+    assert said == [short] * 5 + [{**short, "passed": True, "value": 0.123457}] + [short] * 26
+
+
+def test_too_many_gates_are_those_that_failed_with_their_places():
+    result = {**evaluation(), "passed": False}
+    result["gates"] = [*gates(60, passed=True), *gates(2)]
+    said = parse_result(encode_message(result))["gates"]
+    assert [gate["index"] for gate in said] == [60, 61]
+
+
+def test_what_cannot_be_said_is_a_failure():
+    said = parse_result(encode_message({**evaluation(), "gates": gates(300)}))
+    assert said["failure"]["reason"] == "InternalError"
+
+
+def test_half_characters_and_control_characters_are_said():
+    for text in ("column \ud800", "\ud800" * 9000, "\x01" * 9000):
+        message = encode_message(failure_result("train", Failure(Reason.DATA_UNREADABLE, text)))
+        assert len(message) <= MAX_MESSAGE_BYTES
+        assert parse_result(message)["failure"]["reason"] == "DataUnreadable"
+
+
 WRONG = [
     b"",
     b"{",
