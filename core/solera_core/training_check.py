@@ -11,6 +11,11 @@ from typing import Any
 from solera_core.catalogue import Catalogue, Problem
 from solera_core.failures import Reason
 
+PROBABLE: dict[str, tuple[str, frozenset[str]]] = {
+    "sklearn.linear_model.SGDClassifier": ("loss", frozenset({"log_loss", "modified_huber"})),
+}
+"""Estimators that give probabilities for some values of a parameter only: its name, and those values."""
+
 
 def check_training(
     catalogue: Catalogue,
@@ -66,7 +71,7 @@ def _without_probabilities(
     mute = []
     for candidate in training["candidates"]:
         component = catalogue.estimators.get(candidate["estimator"])
-        if component is not None and not component.proba:
+        if component is not None and not component.proba and not _by_parameter(candidate):
             mute.append(component.short)
     if not mute:
         return []
@@ -76,3 +81,11 @@ def _without_probabilities(
             path, f"{metric} needs probabilities, and {names} gives none: write another metric or estimator."
         )
     ]
+
+
+def _by_parameter(candidate: Mapping[str, Any]) -> bool:
+    """Say whether every setting of the candidate has a parameter by which it gives probabilities."""
+    name, probable = PROBABLE.get(candidate["estimator"], ("", frozenset()))
+    space = (candidate.get("search") or {}).get("space") or {}
+    values = space.get(name) or [(candidate.get("params") or {}).get(name)]
+    return bool(probable) and all(isinstance(value, str) and value in probable for value in values)

@@ -17,7 +17,7 @@ from typing import Any
 
 from solera_core.nearest import did_you_mean
 
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?\d{1,309}")
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?")
 
 
@@ -51,7 +51,9 @@ class Alternative:
         )
 
     def contains(self, number: float) -> bool:
-        """Say whether a number lies within the bounds."""
+        """Say whether a number lies within the bounds; what a float cannot hold never does."""
+        if isinstance(number, float) and not math.isfinite(number):
+            return False
         low = self.minimum is None or number > self.minimum or (number == self.minimum and not self.min_open)
         high = self.maximum is None or number < self.maximum or (number == self.maximum and not self.max_open)
         return low and high
@@ -123,6 +125,8 @@ def _coerce_string(alternatives: tuple[Alternative, ...], text: str, takes: str)
 
 
 def _coerce_number(alternatives: tuple[Alternative, ...], number: float, takes: str) -> float:
+    if isinstance(number, int) and abs(number) >= 2**1023:
+        raise BadValue(f"{takes}, not a number of {number.bit_length()} bits.")
     if not math.isfinite(number):
         raise BadValue(f"{takes}, not {number}.")
     if not float(number).is_integer():
@@ -157,7 +161,10 @@ def _coerce_item(value: Any, takes: str) -> Any:
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
-        return float(value)
+        number = float(value)
+        if math.isfinite(number):
+            return number
+        raise BadValue(f'{takes}, not "{value}".')
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise BadValue(f"{takes}; its items are numbers, strings or booleans.")

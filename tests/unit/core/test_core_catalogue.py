@@ -72,6 +72,10 @@ REFUSED = [
     (FOREST, "n_estimators", None, "not null"),
     (FOREST, "n_estimators", [1], "not a list"),
     (FOREST, "n_estimators", float("inf"), "not inf"),
+    (LOGISTIC, "C", "1e400", 'not "1e400"'),
+    (LOGISTIC, "C", 10**400, "not a number of 1329 bits"),
+    (FOREST, "n_estimators", "9" * 5000, "takes an integer from 1"),
+    (MLP, "hidden_layer_sizes", ["1e400"], 'not "1e400"'),
     (FOREST, "bootstrap", "yes", "takes true or false"),
     (FOREST, "bootstrap", 1, "takes true or false"),
     (FOREST, "n_jobs", 4, "is not set here: it comes from the CPUs of training.pod"),
@@ -189,6 +193,27 @@ def test_a_whole_training_is_checked_at_once():
         (Reason.BAD_METRIC, "spec.gates[0].metric"),
     ]
     assert "LinearSVC gives none" in found[4][1].message
+
+
+SGD = "sklearn.linear_model.SGDClassifier"
+LOSSES = [
+    ({}, None, False),
+    ({"loss": "hinge"}, None, False),
+    ({"loss": "log_loss"}, None, True),
+    ({"loss": "modified_huber"}, None, True),
+    ({"loss": "hinge"}, ["log_loss", "modified_huber"], True),
+    ({"loss": "log_loss"}, ["log_loss", "hinge"], False),
+]
+
+
+@pytest.mark.parametrize(("params", "losses", "possible"), LOSSES)
+def test_whether_a_linear_classifier_gives_probabilities_is_its_loss(params, losses, possible):
+    candidate = {"name": "a", "estimator": SGD, "params": params}
+    if losses is not None:
+        candidate["search"] = {"method": "Grid", "space": {"loss": losses}}
+    training = {"candidates": [candidate], "validation": {"metric": "roc_auc"}}
+    found = check_training(CATALOGUE, "Classification", training)
+    assert (not found) == possible, found
 
 
 def test_the_operator_needs_no_scikit_learn():
