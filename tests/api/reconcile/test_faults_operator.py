@@ -89,7 +89,7 @@ def test_operator_killed_at_random_moments(own: Scene, undisturbed: dict[str, ob
     due = [time.monotonic() + rng.uniform(0.0, 0.7)]
 
     def between() -> None:
-        if len(kills) < 12 and time.monotonic() > due[0]:
+        if len(kills) < 8 and time.monotonic() > due[0]:
             operator.kill()
             kills.append(time.monotonic())
             _forget_lease(own)
