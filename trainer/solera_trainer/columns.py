@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from solera_core.failures import Failure, Reason
 from solera_core.schema import (
@@ -56,18 +57,36 @@ def infer_type(name: str, array: Any) -> str:
     raise Failure(Reason.DATA_UNREADABLE, message)
 
 
-def convert(name: str, array: Any, wanted: str) -> Column:
+def convert(
+    name: str,
+    array: Any,
+    wanted: str,
+    rows: npt.NDArray[np.int64] | None = None,
+    *,
+    origin: str = "is declared {}",
+) -> Column:
     """Return the model's column: float64 with NaN for missing, or objects for String; shape (rows,).
 
+    `rows` are the numbers of the rows that are wanted, None: all. `origin` says where the type comes from.
     Raises Failure (DataUnreadable) that names the column, a value and its row.
     """
     import pyarrow.types as pt
 
     kind = _value_type(array)
+    if rows is not None:
+        array = array.take(rows)
     if pt.is_floating(kind) and wanted == FLOAT:
         numbers: Column = array.cast("float64").to_numpy().astype(np.float64)
         return numbers
-    return _mapped(name, array, wanted, _CONVERTERS[wanted])
+    try:
+        return _mapped(array, wanted, _CONVERTERS[wanted])
+    except _WrongValue as error:
+        row = error.position if rows is None else int(rows[error.position])
+        message = (
+            f'column "{name}" {origin.format(wanted)}, and row {row + 1} holds {error.value!r}: '
+            "declare another type, or correct the data."
+        )
+        raise Failure(Reason.DATA_UNREADABLE, message) from None
 
 
 def texts(array: Any) -> list[str]:
@@ -97,7 +116,15 @@ def storage_kind(array: Any) -> str:
     return str(kind)
 
 
-def _mapped(name: str, array: Any, wanted: str, converter: Callable[[Any], float | str]) -> Column:
+class _WrongValue(Exception):  # noqa: N818 - names the value
+    """A value that does not convert, and its position in the column."""
+
+    def __init__(self, position: int, value: str) -> None:
+        super().__init__(value)
+        self.position, self.value = position, value
+
+
+def _mapped(array: Any, wanted: str, converter: Callable[[Any], float | str]) -> Column:
     """Convert each distinct value once."""
     encoded = array.combine_chunks().dictionary_encode()
     values = encoded.dictionary.to_pylist()
@@ -111,12 +138,7 @@ def _mapped(name: str, array: Any, wanted: str, converter: Callable[[Any], float
         try:
             table[code] = converter(value)
         except (InvalidValue, ValueError, OverflowError):
-            row = encoded.indices.to_pylist().index(code) + 1
-            message = (
-                f'column "{name}" is declared {wanted}, and row {row} holds {str(value)[:60]!r}: '
-                f"declare another type, or correct the data."
-            )
-            raise Failure(Reason.DATA_UNREADABLE, message) from None
+            raise _WrongValue(encoded.indices.to_pylist().index(code), str(value)[:60]) from None
     codes = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
     result: Column = table[codes]
     return result

@@ -76,7 +76,8 @@ def prepare(problem: Problem, raw: Any) -> Dataset:
 def prepare_again(problem: Problem, raw: Any, schema: Schema, cut: Cut | None) -> Dataset:
     """Return the data for an evaluation: features and types as the schema froze them, the cut as recorded.
 
-    Raises Failure as `prepare` does.
+    It has the held-out rows only: what the others hold does not matter here, even a value that is not of the
+    column's type. Raises Failure as `prepare` does.
     """
     for feature in schema.features:
         _require(feature.name, raw, "a feature of the model")
@@ -103,15 +104,19 @@ def _prepare(
     kept = order[~raw.column(data.target).is_null(nan_is_null=True).to_numpy()[order]]
     if problem.method is SplitMethod.TIME:
         kept = _by_time(raw, data.split.column or "", kept)
+    _check_missing(training, features, raw, kept)
+    sides = _split(problem, raw, keys, kept, cut)
+    without_target = raw.num_rows - len(kept)
+    if target is not None:
+        kept, sides = kept[sides.test], sides.held_out()
     kind, values = target_values(
         task, data.target, raw.column(data.target), target.type if target else None, kept
     )
+    origin = "was {} when the version was trained" if target and data.columns is None else "is declared {}"
     columns = {
-        feature.name: convert(feature.name, raw.column(feature.name), feature.type)[kept]
+        feature.name: convert(feature.name, raw.column(feature.name), feature.type, kept, origin=origin)
         for feature in features
     }
-    _check_missing(training, columns)
-    sides = _split(problem, raw, keys, kept, cut)
     classes = target.classes if target is not None else _classes(task, values[~sides.test])
     return Dataset(
         schema=Schema(task.value, Target(data.target, kind, classes), tuple(features)),
@@ -121,7 +126,7 @@ def _prepare(
         groups=sides.groups,
         digest=digest,
         cut=sides.cut,
-        rows_without_target=raw.num_rows - len(kept),
+        rows_without_target=without_target,
         keys=sides.keys,
         contents=content_hashes(columns, values, problem.salt),
         raw_kinds={name: storage_kind(raw.column(name)) for name in raw.column_names},
@@ -164,21 +169,22 @@ def _require(name: str, raw: Any, what: str) -> None:
         raise Failure(Reason.COLUMN_MISSING, message)
 
 
-def _check_missing(training: Training, columns: dict[str, Column]) -> None:
+def _check_missing(
+    training: Training, features: Sequence[Feature], raw: Any, rows: npt.NDArray[np.int64]
+) -> None:
     checks = training.data.checks
-    if checks is None or checks.max_missing_percent is None:
+    if checks is None or checks.max_missing_percent is None or not len(rows):
         return
-    shares = {name: 100 * float(_missing(column).mean()) for name, column in columns.items() if len(column)}
+    shares = {
+        feature.name: 100 * float(raw.column(feature.name).is_null(nan_is_null=True).to_numpy()[rows].mean())
+        for feature in features
+    }
     bad = [f"{name} ({share:.0f}%)" for name, share in shares.items() if share > checks.max_missing_percent]
     if bad:
         message = (
             f"more than checks.maxMissingPercent = {checks.max_missing_percent}% is missing in {listed(bad)}."
         )
         raise Failure(Reason.TOO_MANY_MISSING, message)
-
-
-def _missing(column: Column) -> Rows:
-    return np.asarray(column != column, dtype=bool)  # noqa: PLR0124 - NaN differs from itself
 
 
 def _by_time(raw: Any, column: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -208,6 +214,11 @@ class _Sides:
     keys: Hashes
     groups: npt.NDArray[np.int64] | None = None
     cut: Cut | None = None
+
+    def held_out(self) -> _Sides:
+        """Return the held-out rows alone."""
+        groups = None if self.groups is None else self.groups[self.test]
+        return _Sides(self.test[self.test], self.keys[self.test], groups, self.cut)
 
 
 def _split(

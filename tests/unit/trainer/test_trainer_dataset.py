@@ -207,8 +207,29 @@ def test_an_evaluation_needs_the_models_features():
     with pytest.raises(Failure, match='no column "number", a feature of the model'):
         prepare_again(problem(), TABLE.drop_columns(["number"]), dataset.schema, None)
     changed = TABLE.set_column(0, "number", pa.array(["x"] * 200))
-    with pytest.raises(Failure, match='column "number" is declared Float'):
+    with pytest.raises(Failure, match='column "number" was Float when the version was trained'):
         prepare_again(problem(), changed, dataset.schema, None)
+
+
+def test_an_evaluation_converts_held_out_rows_only():
+    """One real number in a column of integers, among the training rows or among the held-out ones."""
+    asked = problem(data={"split": {"column": "id"}})
+    dataset = prepare(asked, TABLE)
+    held = set(prepare_again(asked, TABLE, dataset.schema, None).columns["value"].tolist())
+    sides = [value in held for value in TABLE["value"].to_pylist()]
+    assert sum(sides) == dataset.test.sum() == len(held)
+    for row in (sides.index(False), sides.index(True)):
+        counts = [float(value) for value in TABLE["count"].to_pylist()]
+        counts[row] = 1.5
+        grown = TABLE.set_column(1, "count", pa.array(counts))
+        if not sides[row]:
+            assert len(prepare_again(asked, grown, dataset.schema, None).target) == len(held)
+            continue
+        message = (
+            rf'column "count" was Integer when the version was trained, and row {row + 1} holds \'1\.5\''
+        )
+        with pytest.raises(Failure, match=message):
+            prepare_again(asked, grown, dataset.schema, None)
 
 
 def test_an_evaluation_keeps_the_types_that_were_frozen():
