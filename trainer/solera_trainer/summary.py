@@ -18,6 +18,7 @@ def summary(name: str, problem: Problem, trained: Trained, evaluated: Evaluated,
     lines = [
         f"{name}: {problem.task.value} of {training.data.target} from {training.data.uri}",
         f"rows: {trained.rows_train} to train on, {trained.rows_test} held out ({problem.method.value})",
+        *_left_out(training.data.target, trained),
         "",
         f"candidates, by {trained.metric} in {training.validation.folds} folds:",
         *_scores(trained),
@@ -32,6 +33,12 @@ def summary(name: str, problem: Problem, trained: Trained, evaluated: Evaluated,
         f"try it:   solera-server --model {out}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(target: str, trained: Trained) -> list[str]:
+    """Say how many rows have no target: a class that is called NA looks like a missing value."""
+    count = trained.rows_without_target
+    return [f"left out: {count} rows without a value of {target}"] if count else []
 
 
 def _scores(trained: Trained) -> list[str]:

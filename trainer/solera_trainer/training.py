@@ -36,6 +36,7 @@ class Trained:
     schema_digest: str
     rows_train: int
     rows_test: int
+    rows_without_target: int
     scores: tuple[Score, ...]
     training_rows: bytes
     """The file by which an evaluation knows the training rows again; beside the artifact, not in it."""
@@ -120,6 +121,7 @@ def train(
         schema_digest=schema.digest,
         rows_train=len(dataset.test) - test,
         rows_test=test,
+        rows_without_target=dataset.rows_without_target,
         scores=selection.scores,
         training_rows=training_rows,
     )
@@ -128,7 +130,7 @@ def train(
 def train_result(trained: Trained, uri: str) -> dict[str, Any]:
     """Return the result of a training whose artifact is at the URI."""
     setting = trained.chosen.setting
-    return {
+    result: dict[str, Any] = {
         "kind": "train",
         "ok": True,
         "artifact": {
@@ -148,6 +150,9 @@ def train_result(trained: Trained, uri: str) -> dict[str, Any]:
         "schemaDigest": trained.schema_digest,
         "rows": {"train": trained.rows_train, "test": trained.rows_test},
     }
+    if trained.rows_without_target:
+        result["rowsWithoutTarget"] = trained.rows_without_target
+    return result
 
 
 def recorded_cut(provenance: Mapping[str, Any]) -> Cut | None:

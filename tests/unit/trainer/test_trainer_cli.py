@@ -64,6 +64,14 @@ def test_plain_files(tmp_path, capsys):
     assert 'Did you mean "penguins.csv"?' in capsys.readouterr().err
 
 
+def test_a_class_called_na_is_said_to_be_left_out(tmp_path, capsys):
+    rows = [f"{index % 7},{('NA', 'US', 'EU')[index % 3]}" for index in range(300)]
+    (tmp_path / "x.csv").write_text("\n".join(["a,species", *rows]) + "\n")
+    run(tmp_path, spec(spec__gates=[{"metric": "accuracy", "min": "0"}]), "--data", str(tmp_path / "x.csv"))
+    assert "left out: 100 rows without a value of species" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["rowsWithoutTarget"] == 100
+
+
 WRONG = [
     (spec(spec__training__data__target="specis"), 65, 'Did you mean "species"?'),
     (spec(spec__training__data__uri="s4://x"), 64, "spec.training.data.uri"),
