@@ -7,6 +7,7 @@ estimators consist of and reviewed by a person. What a file asks for is never ta
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from functools import cache
 from importlib import resources
@@ -18,6 +19,8 @@ from solera_core.failures import ArtifactCorrupt
 MAX_MEMBERS = 200_000
 MAX_UNPACKED_BYTES = 8 * 1024**3
 MAX_SCHEMA_BYTES = 512 * 1024**2
+_MEMBER = re.compile(r"schema\.json|[A-Za-z0-9_-]{1,128}\.[a-z]{1,16}")
+_ENCRYPTED = 0x1
 
 
 @cache
@@ -65,5 +68,16 @@ def _check_archive(path: Path) -> None:
     if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
         raise ArtifactCorrupt(f"{path.name} unpacks to more than {MAX_UNPACKED_BYTES} bytes.")
     for member in members:
+        _check_member(path, member)
         if member.filename == "schema.json" and member.file_size > MAX_SCHEMA_BYTES:
             raise ArtifactCorrupt(f"{path.name} has a schema.json of more than {MAX_SCHEMA_BYTES} bytes.")
+
+
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    """Refuse a member that the trainer does not write: compressed, encrypted, in a folder, oddly named."""
+    if not _MEMBER.fullmatch(member.filename):
+        raise ArtifactCorrupt(f"{path.name} has a member with the name {member.filename[:80]!r}.")
+    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+        raise ArtifactCorrupt(f"{path.name} has the compressed member {member.filename}.")
+    if member.flag_bits & _ENCRYPTED:
+        raise ArtifactCorrupt(f"{path.name} has the encrypted member {member.filename}.")
