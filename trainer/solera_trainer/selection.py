@@ -85,15 +85,27 @@ def _chosen(search: Any, seed: int) -> list[dict[str, Any]]:
             for values in itertools.product(*(search.space[name] for name in names))
         ]
     total = math.prod(sizes)
-    numbers = np.random.default_rng(seed).choice(total, size=search.iterations, replace=False)
     chosen = []
-    for number in sorted(numbers.tolist()):
+    for number in sorted(_distinct(total, search.iterations, seed)):
         values, rest = {}, number
         for name, size in zip(names, sizes, strict=True):
             rest, position = divmod(rest, size)
             values[name] = search.space[name][position]
         chosen.append(values)
     return chosen
+
+
+def _distinct(total: int, count: int, seed: int) -> list[int]:
+    """Return so many distinct numbers below `total`, which may be beyond 64 bits."""
+    random = np.random.default_rng(seed)
+    if total < 2**63:
+        numbers: list[int] = random.choice(total, size=count, replace=False).tolist()
+        return numbers
+    size = total.bit_length() // 8 + 8
+    found: dict[int, None] = {}
+    while len(found) < count:
+        found[int.from_bytes(random.bytes(size)) % total] = None
+    return list(found)
 
 
 def select(catalogue: Catalogue, problem: Problem, dataset: Dataset, cpus: int) -> Selection:

@@ -23,7 +23,7 @@ from solera_trainer.dataset import prepare
 from solera_trainer.evaluation import evaluate, evaluate_result
 from solera_trainer.problem import Problem
 from solera_trainer.reading import read_bundled, read_files
-from solera_trainer.selection import settings
+from solera_trainer.selection import _distinct, settings
 from solera_trainer.sources import plain_files
 from solera_trainer.training import train, train_result
 
@@ -303,6 +303,31 @@ def test_an_archive_that_unpacks_without_bound_is_refused(tmp_path, monkeypatch)
         load_model(path)
 
 
+@pytest.mark.parametrize("name", ["../1.npy", "a/1.npy", "/1.npy", "1.npy/", ".npy", "a b.npy"])
+def test_an_archive_with_odd_members_is_refused(tmp_path, name):
+    path = tmp_path / "model.skops"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", b"{}")
+        archive.writestr(name, b"x")
+    with pytest.raises(ArtifactCorrupt, match="has a member with the name"):
+        load_model(path)
+
+
+def test_an_archive_with_compressed_or_encrypted_members_is_refused(tmp_path):
+    path = tmp_path / "model.skops"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", b"{}")
+    with pytest.raises(ArtifactCorrupt, match=r"the compressed member schema\.json"):
+        load_model(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", b"{}")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactCorrupt, match=r"the encrypted member schema\.json"):
+        load_model(path)
+
+
 CANNOT_FIT = [
     (
         {"candidates": [{"name": "nb", "estimator": "sklearn.naive_bayes.MultinomialNB"}]},
@@ -375,6 +400,14 @@ def test_random_search_draws_without_repetition_and_repeats_itself():
     drawn = [setting.params for setting in settings(problem(candidates=[candidate]).training)]
     assert len({json.dumps(params, sort_keys=True) for params in drawn}) == 7
     assert drawn == [setting.params for setting in settings(problem(candidates=[candidate]).training)]
+
+
+def test_a_random_search_over_more_combinations_than_64_bits_count():
+    assert len(set(_distinct(16**16, 500, 0))) == 500
+    assert _distinct(16**16, 5, 0) == _distinct(16**16, 5, 0) != _distinct(16**16, 5, 1)
+    drawn = np.array(_distinct(2**100, 2000, 3), dtype=object) / 2**100
+    assert abs(float(drawn.mean()) - 0.5) < 0.03
+    assert max(_distinct(2**63, 64, 0)) < 2**63
 
 
 def test_a_directory_with_other_things_is_left_alone(tmp_path):
