@@ -81,7 +81,7 @@ test-api: .venv/.ready ## against a real API server, without nodes
 
 .PHONY: test-e2e
 test-e2e: .venv/.ready deploy ## whole cluster: real pods, real requests
-	KUBECONFIG=$$($(TOOL) kubeconfig) $(BIN)/python -m pytest tests/e2e -q
+	KUBECONFIG=$$($(TOOL) kubeconfig) $(BIN)/python -m pytest tests/e2e -n 3 --dist worksteal -q
 
 # ---- the cluster ---------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def place(kind: str, namespace: str | None = None, name: str | None = None) -> s
     return "/".join(parts)
 
 
-def wait_for(seen: Callable[[], Answer], seconds: float, what: str, every: float = 0.3) -> Answer:
+def wait_for(seen: Callable[[], Answer | None], seconds: float, what: str, every: float = 0.3) -> Answer:
     """Ask until the answer is truthy; fail with the last answer after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

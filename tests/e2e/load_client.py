@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import urllib.parse
+from typing import Any
 
 STOP = "/tmp/stop"  # noqa: S108 the pod's own scratch space
 KEPT_FAILURES = 100
@@ -20,7 +21,7 @@ KEPT_FAILURES = 100
 class Target:
     """One address, with the counts of all its threads."""
 
-    def __init__(self, given: dict) -> None:
+    def __init__(self, given: dict[str, Any]) -> None:
         self.name = given["name"]
         url = urllib.parse.urlsplit(given["url"])
         self.address, self.port, self.path = url.hostname, url.port or 80, url.path
@@ -33,8 +34,8 @@ class Target:
         self.timeout = given.get("timeout", 10)
         self.lock = threading.Lock()
         self.sent = self.failed = self.reconnected = 0
-        self.versions: dict[str, dict] = {}
-        self.failures: list[dict] = []
+        self.versions: dict[str, dict[str, Any]] = {}
+        self.failures: list[dict[str, Any]] = []
         self.latencies: list[float] = []
 
     def connect(self) -> http.client.HTTPConnection:
@@ -64,12 +65,12 @@ class Target:
                     }
                 )
 
-    def counts(self) -> dict:
+    def counts(self) -> dict[str, Any]:
         with self.lock:
             versions = {name: seen["count"] for name, seen in self.versions.items()}
             return {"sent": self.sent, "failed": self.failed, "versions": versions}
 
-    def sum(self) -> dict:
+    def sum(self) -> dict[str, Any]:
         with self.lock:
             times = sorted(self.latencies) or [0.0]
             return {
@@ -89,7 +90,9 @@ def version_of(response: http.client.HTTPResponse, body: bytes) -> str:
     return response.headers.get("solera-version") or json.loads(body).get("model_version", "?")
 
 
-def request(target: Target, connection: http.client.HTTPConnection, extra: dict) -> tuple[str, bool]:
+def request(
+    target: Target, connection: http.client.HTTPConnection, extra: dict[str, str]
+) -> tuple[str, bool]:
     """Send one; give the version and whether the server closes the connection. Raises OSError, HTTPException."""
     connection.request("POST", target.path, target.body, target.headers | extra)
     response = connection.getresponse()

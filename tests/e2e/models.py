@@ -189,7 +189,7 @@ class Model:
             return ready
 
         try:
-            return wait_for(told, seconds, f"{self.name} not Ready because of {reason}", every=0.2) or {}
+            return wait_for(told, seconds, f"{self.name} not Ready because of {reason}", every=0.2)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{json.dumps(self.status(), indent=1)}") from None
 
@@ -200,7 +200,17 @@ class Model:
             found = self.kube.find("modelversions", self.namespace, name)
             return found if found and found.get("status", {}).get("verdict") == verdict else None
 
-        return wait_for(told, seconds, f"{name} {verdict}") or {}
+        return wait_for(told, seconds, f"{name} {verdict}")
+
+    def wait_trained(self, number: int, seconds: float = 120) -> Object:
+        """Until a version has an artifact."""
+        name = f"{self.name}-v{number}"
+
+        def told() -> Object | None:
+            found = self.kube.find("modelversions", self.namespace, name)
+            return found if found and "artifact" in found.get("status", {}) else None
+
+        return wait_for(told, seconds, f"{name} trained")
 
     # -- asking ------------------------------------------------------------------------------------
 

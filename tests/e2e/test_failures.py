@@ -115,14 +115,13 @@ def test_data_cannot_be_used(kube: Kube, namespace: str, case: Case, measured: M
     if case.mended is not None:
         model.change({"training": case.mended})
         wait_for(lambda: "Stalled" not in conditions(model.get()), 15, "the stall ends")
-        model.wait_verdict(2)
-        wait_for(lambda: model.status().get("champion"), 15, "a champion")
+        model.wait_trained(2)
     measured(f"told after {after:.1f} s: {told['message']}")
 
 
 def test_a_wrong_spec_is_told_before_anything_runs(kube: Kube, namespace: str, measured: Measured) -> None:
     model = Model(kube, namespace)
-    wrong = [
+    wrong: list[tuple[str, tuple[str, ...], Object]] = [
         (
             "BadEstimator",
             ("LogisticRegresion", "LogisticRegression"),
@@ -155,7 +154,7 @@ def test_a_secret_is_missing(kube: Kube, namespace: str, measured: Measured) -> 
     kube.create(
         "secrets", namespace, object_store.secret("not-yet", namespace, object_store.ensure_credentials())
     )
-    model.wait_verdict(1, seconds=180)  # the kubelet tries again when it likes
+    model.wait_trained(1, seconds=180)  # the kubelet tries again when it likes
     measured(
         f"told {after:.1f} s after the apply: {told['message']}; trained {time.time() - begun:.0f} s after it"
     )
@@ -182,7 +181,7 @@ def test_a_quota_is_exceeded(kube: Kube, namespace: str, measured: Measured) -> 
     assert after < SECONDS + 5, f"told {after:.1f} s after the apply"
     check_told(told, ("none", "pods"))
     kube.delete("resourcequotas", namespace, "none")
-    model.wait_verdict(1, seconds=180)  # the Job controller tries again when it likes
+    model.wait_trained(1, seconds=180)  # the Job controller tries again when it likes
     measured(
         f"told {after:.1f} s after the apply: {told['message']}; trained {time.time() - begun:.0f} s after it"
     )
@@ -197,7 +196,7 @@ def test_no_node_fits(kube: Kube, namespace: str, measured: Measured) -> None:
     assert after < SECONDS, f"told {after:.1f} s after the apply"
     check_told(told, ("node",))
     model.change({"training": {"pod": {"nodeSelector": None}}})
-    model.wait_verdict(2)
+    model.wait_trained(2)
     measured(f"told {after:.1f} s after the apply: {told['message']}")
 
 
@@ -214,7 +213,8 @@ def test_the_trainer_runs_out_of_memory(kube: Kube, namespace: str, measured: Me
     assert after < SECONDS, f"told {after:.1f} s after the container had ended"
     assert model.status()["lastFailure"]["exitCode"] == 137
     model.change({"training": {"pod": TRAINER_POD}})
-    model.wait_verdict(2)
+    model.wait_ready(serving="iris-v2", through_stall=True)
+    assert "lastFailure" not in model.status()
     measured(f"told after {after:.1f} s: {told['message']}")
 
 

@@ -76,12 +76,11 @@ def check_children(model: Model) -> None:
     assert expected == {name for name in found if not name.startswith("jobs/")}
     jobs = sorted(name for name in found if name.startswith("jobs/"))
     assert len(jobs) == 2, jobs
-    for name in jobs:
-        wait_for(
-            lambda name=name: model.objects()[name]["spec"].get("ttlSecondsAfterFinished"),
-            10,
-            f"{name} has a TTL",
-        )
+    wait_for(
+        lambda: all(job["spec"].get("ttlSecondsAfterFinished") for job in model.of_model("jobs")),
+        10,
+        "every Job has a time to live",
+    )
     for name, one in found.items():
         owners = [owner for owner in one["metadata"]["ownerReferences"] if owner.get("controller")]
         assert len(owners) == 1, name
@@ -150,14 +149,14 @@ def test_iris_from_s3_by_service_and_gateway(kube: Kube, namespace: str, measure
     assert status["address"]["url"] == f"http://iris.{namespace}.svc"
 
     path, body = "/v1/models/iris:predict", {"instances": [VIRGINICA]}
-    told = wait_for(
-        lambda: (found := by_gateway(kube, hostname, path, body))[0] == 200 and found,
-        30,
-        "the gateway answers",
-    )
-    assert told
-    assert json.loads(told[1]) == {"predictions": ["virginica"]}
-    assert told[2] == "iris-v1"
+
+    def answered() -> tuple[int, str, str | None] | None:
+        answer = by_gateway(kube, hostname, path, body)
+        return answer if answer[0] == 200 else None
+
+    _, text, header = wait_for(answered, 30, "the gateway answers")
+    assert json.loads(text) == {"predictions": ["virginica"]}
+    assert header == "iris-v1"
     measured(f"apply to Ready {since_created(model):.0f} s, by {' > '.join(reasons)}")
 
 
@@ -178,8 +177,8 @@ def test_penguins_mixed_types_with_missing_values(kube: Kube, namespace: str, me
         for name in names
     ]
     assert model.infer(tensors)["outputs"][0]["data"] == ["male"]
-    status, answer = model.ask("POST", "/v1/models/penguins:predict", {"instances": [{"island": 7}]})
-    assert status == 400, answer
+    code, answer = model.ask("POST", "/v1/models/penguins:predict", {"instances": [{"island": 7}]})
+    assert code == 400, answer
     assert "island" in json.dumps(answer) or "species" in json.dumps(answer), answer
     status = model.status()
     assert status["url"] == status["address"]["url"] == f"http://penguins.{namespace}.svc"

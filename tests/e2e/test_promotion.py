@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from kube import Kube, wait_for
 from models import SERVER_POD, SETOSA, SETOSA_TENSORS, Model, merged, parse_time, quick
-from traffic import GATEWAY, by_gateway, by_service, load
+from traffic import GATEWAY, Target, by_gateway, by_service, load
 
 from solera_cluster import deploy
 
@@ -28,7 +28,7 @@ def served(kube: Kube, namespace: str) -> Model:
     return model
 
 
-def targets(model: Model) -> tuple:
+def targets(model: Model) -> tuple[Target, Target]:
     hostname = f"{model.namespace}.example.com"
     return (
         by_service(model.name, SETOSA_TENSORS),
@@ -55,6 +55,12 @@ def warm_until_gone(model: Model, version: str, pods: set[str], window: float) -
 
 def kube_names(model: Model, kind: str, version: str) -> list[str]:
     return [one["metadata"]["name"] for one in model.of_model(kind) if one["metadata"]["name"] == version]
+
+
+def restart_operator(kube: Kube) -> None:
+    """All replicas at once, with the time to say goodbye: as an upgrade that went too fast."""
+    for pod in kube.list("pods", deploy.NAMESPACE, OPERATOR):
+        kube.delete("pods", deploy.NAMESPACE, pod["metadata"]["name"])
 
 
 def test_versions_change_and_pins_hold(kube: Kube, served: Model, measured: Measured) -> None:
@@ -85,6 +91,7 @@ def test_versions_change_and_pins_hold(kube: Kube, served: Model, measured: Meas
         served.wait_verdict(3)
         assert served.wait_ready()["status"]["champion"]["version"] == "iris-v1"
         served.change({"serving": {"pin": None}})
+        restart_operator(kube)
         served.wait_ready(serving="iris-v3")
         requests.wait_version("iris-v3")
         line = requests.none_failed()
@@ -99,8 +106,7 @@ def test_serving_changes_the_operator_restarts_a_pod_is_drained(
         before = set(served.ready_pods("iris-v1"))
         memory = merged(SERVER_POD, {"resources": {"requests": {"memory": "160Mi"}}})
         served.change({"serving": {"pod": memory}})
-        for pod in kube.list("pods", deploy.NAMESPACE, OPERATOR):
-            kube.delete("pods", deploy.NAMESPACE, pod["metadata"]["name"])
+        restart_operator(kube)
         served.wait_ready()
         after = served.ready_pods("iris-v1")
         assert len(after) == 2

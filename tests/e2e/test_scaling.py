@@ -13,7 +13,7 @@ def test_a_forest_scales_under_load(kube: Kube, namespace: str, measured: Callab
     forest = {
         "name": "forest",
         "estimator": "sklearn.ensemble.RandomForestClassifier",
-        "params": {"n_estimators": 200},
+        "params": {"n_estimators": 100},
     }
     serving = {
         "replicas": {"min": 1, "max": 2},
@@ -35,7 +35,7 @@ def test_a_forest_scales_under_load(kube: Kube, namespace: str, measured: Callab
 
     assert replicas() == 1
     with (
-        load(kube, namespace, by_service("iris", SETOSA_TENSORS, rate=30)) as requests,
+        load(kube, namespace, by_service("iris", SETOSA_TENSORS, rate=20)) as requests,
         Watch(kube, "trainedmodels", namespace) as watch,
     ):
         begun = time.time()

@@ -174,5 +174,5 @@ def test_an_image_cannot_be_pulled(
     no_image()
     for pod in model.pods("iris-v1", "train"):
         kube.delete("pods", namespace, pod["metadata"]["name"])
-    model.wait_verdict(1)
+    model.wait_trained(1)
     measured(f"told {after:.1f} s after the apply: {told['message']}")
