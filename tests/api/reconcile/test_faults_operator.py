@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from api_server import Api
 from operator_process import OperatorProcess
 from player import CHILDREN
 from scene import Scene
@@ -67,22 +68,18 @@ def _settled(scene: Scene) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> dict[str, object]:
-    """The outcome of a course without any fault, filled by the first test that gets there."""
-    return {}
-
-
-def test_undisturbed_course(own: Scene, undisturbed: dict[str, object]):
-    course(own, lambda: None)
-    undisturbed.update(outcome(own))
-    assert own.player.names("ModelVersion") == ["iris-v1", "iris-v2", "iris-v3"]
-    assert own.champion() == ("iris-v3", 4, "GatesPassed")
+def undisturbed(api: Api, shared_operator: OperatorProcess) -> dict[str, object]:
+    """The outcome of a course without any fault."""
+    scene = Scene(api, shared_operator.namespace, "iris", [shared_operator])
+    course(scene, lambda: None)
+    assert scene.player.names("ModelVersion") == ["iris-v1", "iris-v2", "iris-v3"]
+    assert scene.champion() == ("iris-v3", 4, "GatesPassed")
+    return outcome(scene)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_operator_killed_at_random_moments(own: Scene, undisturbed: dict[str, object], seed: int):
     """SIGKILL after at most 0.7 s of work, again and again."""
-    assert undisturbed, "the undisturbed course has failed"
     operator = own.operators[0]
     rng = random.Random(seed)
     kills: list[float] = []

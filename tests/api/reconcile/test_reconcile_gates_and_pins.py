@@ -26,13 +26,12 @@ def test_edited_gates_are_judged_again_without_training(scene: Scene):
 def test_no_gates_promote_nothing(scene: Scene):
     scene.create(gates=None)
     scene.train(1)
-    scene.evaluate(1)
+    first = scene.evaluate(1)
     message = scene.until_stalled("NoGates")
     assert "spec.gates" in message
     assert scene.champion() == ("", 0, "")
     assert scene.player.names("Deployment") == []
     scene.change(gates=[{"metric": "accuracy", "min": "0.50"}])
-    first = scene.until_evaluation(1)["metadata"]["name"]
     scene.evaluate(1, besides=[first])
     scene.until("a champion", lambda: scene.champion()[0] == scene.version(1))
 
