@@ -57,6 +57,7 @@ lint: .venv/.ready ## ruff, mypy, import directions, generated files, leftovers
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m solera_operator.api.crd --check crds
 	$(BIN)/python -m solera_operator.api.reference --check docs/reference
+	$(BIN)/python -m solera_trainer.catalogue_gen --check
 	$(BIN)/python tests/lint/leftovers.py
 
 .PHONY: generate
