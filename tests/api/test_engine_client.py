@@ -1,7 +1,6 @@
 """Client, status and events against a real API server: typed errors, preconditions, no needless write."""
 
 import asyncio
-import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from solera_operator.engine import errors
 from solera_operator.engine.client import KubeClient
 from solera_operator.engine.events import EventRecorder
 from solera_operator.engine.resource import CONFIG_MAPS, EVENTS
-from solera_operator.engine.status import patch_if_changed, set_condition
+from solera_operator.engine.status import patch_if_changed
 from solera_operator.engine.tasks import cancel_and_wait
-
-NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
 @pytest.fixture
@@ -93,9 +90,16 @@ async def test_no_answer_is_unavailable_and_counted(api_kubeconfig: Path, client
 
 async def test_status_is_written_only_when_it_says_something_new(client: KubeClient, namespace: str):
     live = await client.create(widget(namespace, "w", size=1))
-    conditions = set_condition(
-        [], "Ready", "False", reason="Progressing", message="m", observed_generation=1, now=NOW
-    )
+    conditions = [
+        {
+            "type": "Ready",
+            "status": "False",
+            "reason": "Progressing",
+            "message": "m",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-02T03:04:05Z",
+        }
+    ]
     status = {"conditions": conditions, "serving": {"replicas": 1, "version": "w-v1"}, "url": "http://w"}
     written = await patch_if_changed(client, live, status)
     assert written is not None

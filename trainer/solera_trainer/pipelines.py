@@ -43,12 +43,6 @@ def build_pipeline(
     return Pipeline([("preprocess", preprocess), ("model", model)])
 
 
-def with_params(pipeline: Any, catalogue: Catalogue, estimator: str, params: Mapping[str, Any]) -> Any:
-    """Set parameters of the pipeline's model. Raises Failure (BadParameter)."""
-    pipeline.named_steps["model"].set_params(**_coerced(catalogue, estimator, params))
-    return pipeline
-
-
 Steps = list[tuple[str, Mapping[str, Any]]]
 
 

@@ -50,11 +50,3 @@ def rfc3339(moment: dt.datetime, *, micro: bool = False) -> str:
     """
     moment = moment.astimezone(dt.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_rfc3339(text: str) -> dt.datetime:
-    """Read what Kubernetes wrote. Raises ValueError on anything else."""
-    moment = dt.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone; write it as 2026-01-02T03:04:05Z")
-    return moment.astimezone(dt.UTC)

@@ -1,17 +1,10 @@
-"""Status that is written only when it says something new, and conditions as Kubernetes has them."""
+"""Status that is written only when it says something new."""
 
-import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from solera_operator.engine.client import KubeClient, Object
-from solera_operator.engine.clock import rfc3339
 from solera_operator.engine.resource import names
-
-ConditionStatus = Literal["True", "False", "Unknown"]
-Condition = dict[str, Any]
-
-_MESSAGE_LIMIT = 32_768  # metav1.Condition's own
 
 
 async def patch_if_changed(
@@ -76,44 +69,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_none(inner) for inner in value]
     return value
-
-
-def get_condition(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
-    """Find the condition of a type."""
-    return next((condition for condition in conditions if condition["type"] == kind), None)
-
-
-def set_condition(
-    conditions: Sequence[Mapping[str, Any]],
-    kind: str,
-    status: ConditionStatus,
-    *,
-    reason: str,
-    message: str,
-    observed_generation: int,
-    now: dt.datetime,
-) -> list[Condition]:
-    """
-    Return the conditions with one of them set, in their order, a new one at the end.
-
-    lastTransitionTime moves only when the status changes; with an equal status, reason and message it is
-    the same list again, so that nothing is written.
-    """
-    before = get_condition(conditions, kind)
-    unchanged = before is not None and before["status"] == status
-    condition: Condition = {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message[:_MESSAGE_LIMIT],
-        "observedGeneration": observed_generation,
-        "lastTransitionTime": before["lastTransitionTime"] if before and unchanged else rfc3339(now),
-    }
-    if before is None:
-        return [*(dict(other) for other in conditions), condition]
-    return [condition if other["type"] == kind else dict(other) for other in conditions]
-
-
-def remove_condition(conditions: Sequence[Mapping[str, Any]], kind: str) -> list[Condition]:
-    """Return the conditions without one type (Reconciling and Stalled are there only while True)."""
-    return [dict(condition) for condition in conditions if condition["type"] != kind]
