@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from solera_cluster import packages
+from solera_cluster import packages, paths
 from solera_cluster.errors import ClusterError
 
 PYTHON_VERSION = "3.11"  # of both base images
@@ -80,7 +80,8 @@ def ensure_uv(version: str, tools: Path) -> Path:
     if not uv.exists():
         shutil.rmtree(folder, ignore_errors=True)
         _run([sys.executable, "-m", "venv", str(folder)])
-        _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", f"uv=={version}"])
+        pinned = ("--require-hashes", "--requirement", str(paths.CHECKOUT / "requirements" / "uv.txt"))
+        _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *pinned])
     return uv
 
 

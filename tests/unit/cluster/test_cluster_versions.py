@@ -57,3 +57,8 @@ def test_kind_runs_the_same_minor_version_of_kubernetes():
     loaded = versions.load()
     minor = loaded.kubernetes.rpartition(".")[0]
     assert f":v{minor}." in loaded.kind_node_image, json.dumps(loaded.kind_node_image)
+
+
+def test_the_pinned_uv_is_the_named_one():
+    pinned = (versions.VERSIONS_FILE.parents[1] / "requirements" / "uv.txt").read_text()
+    assert pinned.startswith(f"uv=={versions.parse(TEXT).python_uv} ")
