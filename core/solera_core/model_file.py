@@ -36,7 +36,7 @@ def load_model(path: Path) -> Any:
     Imports skops and scikit-learn. Raises ArtifactCorrupt: not a skops file, too large when unpacked, or with
     a type that is not on the list.
     """
-    _check_archive(path)
+    check_archive(path)
     from skops import io
     from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -51,7 +51,7 @@ def load_model(path: Path) -> Any:
         raise ArtifactCorrupt(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
     """Refuse archives that would unpack beyond bounds or have compressed or odd members."""
     try:
         with zipfile.ZipFile(path) as archive:

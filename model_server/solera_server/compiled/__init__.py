@@ -1,0 +1,1 @@
+"""Predictors made from a model file without scikit-learn: read, checked, flattened, then only arithmetic."""

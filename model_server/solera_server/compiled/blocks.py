@@ -1,0 +1,88 @@
+"""
+What stands between two steps of preprocessing: some columns of a batch, in one of four forms.
+
+NUMBERS is a float64 array (rows, width) whose NaN is missing. STRINGS is a list of columns, each a list of
+str or NaN. TEXTS is one list of str. SPARSE is a Sparse.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Matrix = NDArray[np.float64]
+Block: TypeAlias = "Matrix | list[Any] | Sparse"
+
+NUMBERS = "numbers"
+STRINGS = "strings"
+TEXTS = "texts"
+SPARSE = "sparse"
+
+
+class Sparse:
+    """
+    A matrix in compressed rows: row i has ``data`` and ``indices`` from indptr[i] to indptr[i + 1].
+
+    Indices may be in any order, and none stands twice in a row.
+    """
+
+    __slots__ = ("data", "indices", "indptr", "rows", "width")
+
+    def __init__(
+        self,
+        width: int,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.int64],
+        data: Matrix,
+    ) -> None:
+        self.rows = len(indptr) - 1
+        self.width = width
+        self.indptr = indptr
+        self.indices = indices
+        self.data = data
+
+    def row_numbers(self) -> NDArray[np.int64]:
+        """Return the row of each value."""
+        if self.rows == 1:
+            return np.zeros(len(self.data), dtype=np.int64)
+        return np.repeat(np.arange(self.rows), np.diff(self.indptr))
+
+    def fill(self, out: Matrix) -> None:
+        """Write the values into zeros of shape (rows, width)."""
+        out[self.row_numbers(), self.indices] = self.data
+
+
+class Split:
+    """
+    Columns side by side, some dense and some sparse: what a model of many columns gets.
+
+    ``dense`` and ``sparse`` have pairs of (first column, block).
+    """
+
+    __slots__ = ("dense", "rows", "sparse", "width")
+
+    def __init__(
+        self,
+        rows: int,
+        width: int,
+        dense: Sequence[tuple[int, Matrix]],
+        sparse: Sequence[tuple[int, Sparse]],
+    ) -> None:
+        self.rows = rows
+        self.width = width
+        self.dense = dense
+        self.sparse = sparse
+
+    def filled(self) -> Matrix:
+        """Return all columns as one array (rows, width)."""
+        out = np.zeros((self.rows, self.width))
+        for start, matrix in self.dense:
+            out[:, start : start + matrix.shape[1]] = matrix
+        for start, block in self.sparse:
+            block.fill(out[:, start : start + block.width])
+        return out
