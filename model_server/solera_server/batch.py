@@ -1,14 +1,23 @@
-"""What is predicted together: rows, as one checked column for each feature."""
+"""What is predicted together: rows, their numbers as one matrix and their texts as columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+import numpy as np
 
-    from solera_core.schema import Column
+from solera_core.schema import STRING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from solera_core.schema import Column, Feature
+
+    Where = Callable[[int, int], str]
 
 
 class InputError(Exception):
@@ -20,16 +29,81 @@ class InputError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
 class Batch:
     """
     Rows for a predictor.
 
-    ``columns`` are in the order of the schema's features, each of shape (rows,), as solera_core.schema
-    defines them: float64, or objects for String; missing is NaN. ``where`` names the place of a value
-    (row, column) in the request, for messages.
+    ``numbers`` is float64 in C order, of shape (rows, m): the features whose type is not String, in the
+    schema's order, as solera_core.schema defines their values; missing is NaN. ``texts`` has an array of
+    objects of shape (rows,) for each String feature, in the schema's order: str, or NaN where missing.
+    ``where`` names the place of a value (row, index of the feature in the schema) in the request, for
+    messages. Nobody changes a batch.
     """
 
-    rows: int
-    columns: list[Column]
-    where: Callable[[int, int], str]
+    __slots__ = ("numbers", "rows", "texts", "where")
+
+    def __init__(
+        self,
+        rows: int,
+        numbers: NDArray[np.float64],
+        texts: tuple[NDArray[np.object_], ...],
+        where: Where,
+    ) -> None:
+        self.rows = rows
+        self.numbers = numbers
+        self.texts = texts
+        self.where = where
+
+    def slice(self, start: int, stop: int) -> Batch:
+        """Return the rows from ``start`` up to ``stop``, as views."""
+        where = self.where
+        return Batch(
+            stop - start,
+            self.numbers[start:stop],
+            tuple(column[start:stop] for column in self.texts),
+            lambda row, feature: where(start + row, feature),
+        )
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Return one batch with the rows of all, in order; at least one is needed."""
+    if len(batches) == 1:
+        return batches[0]
+
+    def where(row: int, feature: int) -> str:
+        starts = [0, *accumulate(batch.rows for batch in batches)]
+        index = bisect_right(starts, row) - 1
+        return batches[index].where(row - starts[index], feature)
+
+    return Batch(
+        sum(batch.rows for batch in batches),
+        np.concatenate([batch.numbers for batch in batches]),
+        tuple(map(np.concatenate, zip(*(batch.texts for batch in batches), strict=True))),
+        where,
+    )
+
+
+class Layout:
+    """Which features stand where in a batch."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self.texts = [index for index, feature in enumerate(features) if feature.type == STRING]
+        """Indexes of the String features, in the order of ``Batch.texts``."""
+        self.numbers = [index for index, feature in enumerate(features) if feature.type != STRING]
+        """Indexes of all others, in the order of the columns of ``Batch.numbers``."""
+        self.features = tuple(features)
+
+    def batch(self, columns: Sequence[Column], where: Where) -> Batch:
+        """Return a batch made of one column for each feature, in the schema's order."""
+        rows = len(columns[0])
+        numbers = np.empty((rows, len(self.numbers)))
+        for position, index in enumerate(self.numbers):
+            numbers[:, position] = columns[index]
+        return Batch(rows, numbers, tuple(columns[index] for index in self.texts), where)
+
+    def columns(self, batch: Batch) -> list[Column]:
+        """Return one column for each feature, in the schema's order; those of numbers are views."""
+        found: dict[int, Column] = dict(zip(self.texts, batch.texts, strict=True))
+        for position, index in enumerate(self.numbers):
+            found[index] = batch.numbers[:, position]
+        return [found[index] for index in range(len(self.features))]

@@ -14,7 +14,7 @@ import numpy as np
 
 from solera_core.failures import ArtifactCorrupt, Failure, Reason
 from solera_core.schema import InvalidValue, decode_rows
-from solera_server.batch import Batch, InputError
+from solera_server.batch import InputError, Layout
 
 if TYPE_CHECKING:
     from solera_core.schema import Schema
@@ -87,7 +87,9 @@ def check_examples(predictor: Predictor, schema: Schema, document: Any, *, exact
         columns = list(decode_rows(schema, inputs).values())
     except InvalidValue as error:
         raise ArtifactCorrupt(f"examples.json does not fit schema.json: {error}.") from error
-    batch = Batch(len(inputs), columns, lambda row, column: f"inputs[{row}].{schema.features[column].name}")
+    batch = Layout(schema.features).batch(
+        columns, lambda row, column: f"inputs[{row}].{schema.features[column].name}"
+    )
     try:
         found = predictor.predict(batch, predictor.outputs)
     except InputError as error:

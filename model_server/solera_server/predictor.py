@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solera_core.schema import frame
-from solera_server.batch import Batch, InputError
+from solera_server.batch import Batch, InputError, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from solera_core.schema import Schema
+    from solera_core.schema import Column, Schema
+    from solera_server.batch import Where
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -24,13 +25,16 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class Predictor(Protocol):
-    """Predicts batches; called from one thread at a time."""
+    """Predicts batches."""
 
     outputs: tuple[str, ...]
     """Names of what ``predict`` can return: ``predict``, and ``predict_proba`` where there are classes."""
 
     kind: str
-    """How it computes, for metadata and metrics."""
+    """How it computes, for metadata and metrics: ``compiled`` or ``scikit-learn``."""
+
+    merges: bool
+    """Whether an answer does not depend on the other rows of a call, so that requests may be merged."""
 
     def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """
@@ -44,42 +48,45 @@ class SklearnPredictor:
     """A fitted scikit-learn pipeline, called as the trainer called it."""
 
     kind = "scikit-learn"
+    merges = False
 
     def __init__(self, model: Any, schema: Schema) -> None:
         self._model = model
+        self._layout = Layout(schema.features)
         self._names = [feature.name for feature in schema.features]
         with_classes = schema.target.classes is not None and hasattr(model, PREDICT_PROBA)
         self.outputs: tuple[str, ...] = (PREDICT, PREDICT_PROBA) if with_classes else (PREDICT,)
 
     def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
-        rows = frame(dict(zip(self._names, batch.columns, strict=True)))
+        columns = self._layout.columns(batch)
+        rows = frame(dict(zip(self._names, columns, strict=True)))
         try:
             # A number near the end of the range may overflow on the way; the answer then says so.
             with np.errstate(all="ignore"):
                 return {name: np.asarray(getattr(self._model, name)(rows)) for name in outputs}
         except ValueError:
-            refused = _refused_value(batch)
+            refused = _refused_value(columns, batch.where)
             if refused is None:
                 raise
             raise InputError(refused) from None
 
 
-def _refused_value(batch: Batch) -> str | None:
+def _refused_value(columns: Sequence[Column], where: Where) -> str | None:
     """Name the first value of which a ValueError of the model can come, if there is one."""
-    for column, values in enumerate(batch.columns):
+    for column, values in enumerate(columns):
         if values.dtype == np.float64:
             odd = np.flatnonzero(~(np.abs(values) <= _LARGEST))
             missing = [row for row in odd if np.isnan(values[row])]
             extreme = [row for row in odd if not np.isnan(values[row])]
             if extreme:
-                place = batch.where(int(extreme[0]), column)
+                place = where(int(extreme[0]), column)
                 return (
                     f"{place}: the model does not take a value that is infinite or larger than {_LARGEST:.3g}"
                 )
             if missing:
-                return f"{batch.where(int(missing[0]), column)}: the model does not take a missing value here"
+                return f"{where(int(missing[0]), column)}: the model does not take a missing value here"
         else:
             for row, value in enumerate(values):
                 if not isinstance(value, str):
-                    return f"{batch.where(row, column)}: the model does not take a missing value here"
+                    return f"{where(row, column)}: the model does not take a missing value here"
     return None

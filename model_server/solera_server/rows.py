@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from solera_core.nearest import did_you_mean
-from solera_server.batch import Batch, InputError
+from solera_server.batch import InputError
 from solera_server.columns import make_column
 from solera_server.json_input import shown
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from solera_core.schema import Feature
+    from solera_server.batch import Batch, Layout
 
 
-def decode_rows(features: Sequence[Feature], instances: list[Any]) -> Batch:
+def decode_rows(layout: Layout, instances: list[Any]) -> Batch:
     """
     Decode instances: lists of values in the order of the features, or objects by feature name.
 
@@ -25,6 +26,7 @@ def decode_rows(features: Sequence[Feature], instances: list[Any]) -> Batch:
     """
     if not instances:
         raise InputError("instances: expected at least one row, got an empty list")
+    features = layout.features
     kinds = set(map(type, instances))
     if kinds == {list}:
         raw = _by_position(features, instances)
@@ -39,7 +41,7 @@ def decode_rows(features: Sequence[Feature], instances: list[Any]) -> Batch:
         make_column(feature, values, partial(_place, feature.name))
         for feature, values in zip(features, raw, strict=True)
     ]
-    return Batch(len(instances), columns, lambda row, column: _place(features[column].name, row))
+    return layout.batch(columns, lambda row, column: _place(features[column].name, row))
 
 
 def _place(name: str, row: int) -> str:

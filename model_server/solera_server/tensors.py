@@ -11,13 +11,14 @@ import numpy as np
 
 from solera_core.nearest import did_you_mean
 from solera_core.schema import BOOLEAN, FLOAT, INTEGER, Feature
-from solera_server.batch import Batch, InputError
+from solera_server.batch import InputError
 from solera_server.columns import make_column
 from solera_server.json_input import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from solera_server.batch import Batch, Layout
     from solera_server.request_size import RequestSize
 
 _INTEGERS = {
@@ -44,23 +45,24 @@ class Tensor:
     where: str
 
 
-def decode_tensors(features: Sequence[Feature], tensors: Sequence[Tensor]) -> Batch:
+def decode_tensors(layout: Layout, tensors: Sequence[Tensor]) -> Batch:
     """
     Decode the inputs of a request.
 
     Either one tensor of shape [n, k] with the features as its columns in the schema's order, or k tensors
     of shape [n] or [n, 1] named after the features. Raises InputError.
     """
+    features = layout.features
     names = [feature.name for feature in features]
     if len(tensors) == 1 and tensors[0].name not in names:
-        return _decode_matrix(features, tensors[0])
+        return _decode_matrix(layout, tensors[0])
     if (
         len(tensors) == 1
         and len(features) > 1
         and len(tensors[0].shape) == 2
         and tensors[0].shape[1] == len(features)
     ):
-        return _decode_matrix(features, tensors[0])
+        return _decode_matrix(layout, tensors[0])
     by_name: dict[str, Tensor] = {}
     for tensor in tensors:
         if tensor.name not in names:
@@ -87,10 +89,11 @@ def decode_tensors(features: Sequence[Feature], tensors: Sequence[Tensor]) -> Ba
             )
         columns.append(_column(feature, column, column.data, partial(_flat_place, column.where)))
     where = [by_name[name].where for name in names]
-    return Batch(rows, columns, lambda row, column: _flat_place(where[column], row))
+    return layout.batch(columns, lambda row, column: _flat_place(where[column], row))
 
 
-def _decode_matrix(features: Sequence[Feature], tensor: Tensor) -> Batch:
+def _decode_matrix(layout: Layout, tensor: Tensor) -> Batch:
+    features = layout.features
     width = len(features)
     shape = tensor.shape if len(tensor.shape) == 2 or width > 1 else (*tensor.shape, 1)
     if len(shape) != 2 or shape[1] != width or shape[0] < 1:
@@ -106,7 +109,7 @@ def _decode_matrix(features: Sequence[Feature], tensor: Tensor) -> Batch:
         _column(feature, tensor, tensor.data[column::width], partial(place, column))
         for column, feature in enumerate(features)
     ]
-    return Batch(shape[0], columns, lambda row, column: place(column, row))
+    return layout.batch(columns, lambda row, column: place(column, row))
 
 
 def _flat_place(where: str, row: int) -> str:

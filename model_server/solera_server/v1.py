@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from solera_server.batch import InputError
+from solera_server.batch import InputError, Layout
 from solera_server.codec import Call
 from solera_server.encode import json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
@@ -25,7 +25,7 @@ class V1Codec:
     """Predictions are labels (class names) or numbers, one for each instance."""
 
     def __init__(self, schema: Schema, limits: Limits) -> None:
-        self._features = schema.features
+        self._layout = Layout(schema.features)
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
 
@@ -38,7 +38,7 @@ class V1Codec:
         if not isinstance(instances, list):
             raise InputError(f"instances: expected a list of rows, got {shown(instances)}")
         self._size.check_rows(len(instances), "instances")
-        return Call(decode_rows(self._features, instances), ("predict",), _render)
+        return Call(decode_rows(self._layout, instances), ("predict",), _render)
 
 
 def _render(outputs: Outputs) -> bytes:

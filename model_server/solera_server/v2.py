@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from solera_server.batch import InputError
+from solera_server.batch import InputError, Layout
 from solera_server.codec import Call
 from solera_server.encode import datatype, json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
@@ -34,7 +34,7 @@ class V2Codec:
     ) -> None:
         self._name = name
         self._version = version
-        self._features = schema.features
+        self._layout = Layout(schema.features)
         self._outputs = outputs
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
@@ -61,7 +61,7 @@ class V2Codec:
             tensors.append(read_tensor(item, where, self._size))
         wanted = self._wanted(document.get("outputs"))
         return Call(
-            decode_tensors(self._features, tensors),
+            decode_tensors(self._layout, tensors),
             wanted,
             lambda outputs: self._render(outputs, wanted, request_id),
         )

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from solera_core.schema import Feature, Schema, Target
-from solera_server.batch import Batch, InputError
+from solera_server.batch import Batch, InputError, Layout
 from solera_server.limits import Limits
 from solera_server.v1 import V1Codec
 from solera_server.v2 import V2Codec
@@ -59,8 +59,9 @@ def decode(codec: Codec, value: Any) -> Call:
     return codec.decode(orjson.dumps(value))
 
 
-def values(batch: Batch) -> list[list[Any]]:
-    return [column.tolist() for column in batch.columns]
+def values(schema: Schema, batch: Batch) -> list[list[Any]]:
+    """The batch's values, one list for each feature."""
+    return [column.tolist() for column in Layout(schema.features).columns(batch)]
 
 
 def nested(depth: int) -> Any:

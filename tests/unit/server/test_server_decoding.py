@@ -57,7 +57,7 @@ def test_columns_are_those_of_the_schema_module(rows: list[dict[str, Any]]) -> N
         decode(v1(MIXED), {"instances": [[row[name] for name in ROW] for row in rows]}),
         decode(v2(MIXED), {"inputs": columns_of(rows)}),
     ):
-        for found, wanted in zip(values(call.batch), expected, strict=True):
+        for found, wanted in zip(values(MIXED, call.batch), expected, strict=True):
             np.testing.assert_equal(found, wanted)
 
 
@@ -179,7 +179,8 @@ def test_arbitrary_json_is_decoded_or_refused(value: Any) -> None:
             if refused is not None:
                 assert 10 < len(refused.message) < 2000
             if call is not None:
-                assert {len(column) for column in call.batch.columns} == {call.batch.rows}
+                assert set(map(len, values(schema, call.batch))) == {call.batch.rows}
+                assert call.batch.numbers.flags.c_contiguous
 
 
 @given(st.binary(max_size=200))

@@ -211,6 +211,7 @@ class SlowPredictor:
     """Holds the interpreter's lock for a while, as a large prediction in Python code does."""
 
     kind = "slow"
+    merges = False
     outputs: tuple[str, ...] = ("predict",)
 
     def __init__(self, seconds: float) -> None:

@@ -16,7 +16,7 @@ def test_v1_rows_by_name_and_by_position_are_the_same() -> None:
     assert by_name.outputs == ("predict",)
     assert by_name.batch.rows == 2
     for batch in (by_name.batch, by_position.batch):
-        age, visits, city, member, since = values(batch)
+        age, visits, city, member, since = values(MIXED, batch)
         assert age[0] == 39.5
         assert math.isnan(age[1])
         assert visits == [3.0, 4.0]
@@ -28,11 +28,11 @@ def test_v1_rows_by_name_and_by_position_are_the_same() -> None:
 
 def test_v1_absent_key_is_missing_where_that_is_allowed() -> None:
     row = {key: value for key, value in ROW.items() if key != "age"}
-    assert math.isnan(values(decode(v1(MIXED), {"instances": [row]}).batch)[0][0])
+    assert math.isnan(values(MIXED, decode(v1(MIXED), {"instances": [row]}).batch)[0][0])
 
 
 def test_v1_single_feature_takes_bare_values() -> None:
-    assert values(decode(v1(ONE), {"instances": [1, 2.5, "Infinity"]}).batch) == [[1.0, 2.5, math.inf]]
+    assert values(ONE, decode(v1(ONE), {"instances": [1, 2.5, "Infinity"]}).batch) == [[1.0, 2.5, math.inf]]
 
 
 # -- V1: what is refused ---------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from request_bodies import (
 def test_v2_matrix_flat_and_nested() -> None:
     for data in ([1, 2.5, 3, None], [[1, 2.5], [3, None]]):
         batch = decode(v2(NUMBERS), {"inputs": [tensor("input-0", [2, 2], "FP64", data)]}).batch
-        x, y = values(batch)
+        x, y = values(NUMBERS, batch)
         assert x == [1.0, 3.0]
         assert y[0] == 2.5
         assert math.isnan(y[1])
@@ -35,19 +35,19 @@ def test_v2_matrix_flat_and_nested() -> None:
 
 def test_v2_matrix_of_strings() -> None:
     batch = decode(v2(TEXTS), {"inputs": [tensor("t", [2, 2], "BYTES", ["a", "b", "c", "d"])]}).batch
-    assert values(batch) == [["a", "c"], ["b", "d"]]
+    assert values(TEXTS, batch) == [["a", "c"], ["b", "d"]]
 
 
 def test_v2_columns_in_any_order_and_of_two_shapes() -> None:
     inputs = columns_of([ROW, ROW])[::-1]
     inputs[0]["shape"] = [2, 1]
     batch = decode(v2(MIXED), {"inputs": inputs}).batch
-    assert values(batch) == [[39.5, 39.5], [3.0, 3.0], ["Porto", "Porto"], [1.0, 1.0], [SINCE, SINCE]]
+    assert values(MIXED, batch) == [[39.5, 39.5], [3.0, 3.0], ["Porto", "Porto"], [1.0, 1.0], [SINCE, SINCE]]
 
 
 def test_v2_single_feature() -> None:
     for name, shape in (("x", [2]), ("x", [2, 1]), ("anything", [2]), ("anything", [2, 1])):
-        assert values(decode(v2(ONE), {"inputs": [tensor(name, shape, "FP64", [1, 2])]}).batch) == [
+        assert values(ONE, decode(v2(ONE), {"inputs": [tensor(name, shape, "FP64", [1, 2])]}).batch) == [
             [1.0, 2.0]
         ]
 
@@ -57,14 +57,14 @@ def test_v2_single_feature() -> None:
 )
 def test_v2_integers_for_floats(datatype: str) -> None:
     batch = decode(v2(NUMBERS), {"inputs": [tensor("t", [1, 2], datatype, [1, 100])]}).batch
-    assert values(batch) == [[1.0], [100.0]]
+    assert values(NUMBERS, batch) == [[1.0], [100.0]]
 
 
 def test_v2_narrow_floats_are_rounded_as_their_datatype_says() -> None:
     batch = decode(v2(NUMBERS), {"inputs": [tensor("t", [1, 2], "FP32", [0.1, 1 / 3])]}).batch
-    assert values(batch) == [[float(np.float32(0.1))], [float(np.float32(1 / 3))]]
+    assert values(NUMBERS, batch) == [[float(np.float32(0.1))], [float(np.float32(1 / 3))]]
     batch = decode(v2(NUMBERS), {"inputs": [tensor("t", [1, 2], "FP16", [0.1, "Infinity"])]}).batch
-    assert values(batch) == [[float(np.float16(0.1))], [math.inf]]
+    assert values(NUMBERS, batch) == [[float(np.float16(0.1))], [math.inf]]
 
 
 def test_v2_outputs_are_chosen_and_all_come_by_default() -> None:
