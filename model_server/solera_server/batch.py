@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -99,7 +99,8 @@ class Layout:
         numbers = np.empty((rows, len(self.numbers)))
         for position, index in enumerate(self.numbers):
             numbers[:, position] = columns[index]
-        return Batch(rows, numbers, tuple(columns[index] for index in self.texts), where)
+        texts = cast("tuple[NDArray[np.object_], ...]", tuple(columns[index] for index in self.texts))
+        return Batch(rows, numbers, texts, where)
 
     def columns(self, batch: Batch) -> list[Column]:
         """Return one column for each feature, in the schema's order; those of numbers are views."""
