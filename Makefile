@@ -46,6 +46,10 @@ requirements: | $(UV_HOME)/bin/uv ## pin the dependencies anew (after a change i
 	  $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    $$extra pyproject.toml -o requirements/$$target.txt; \
 	done
+	@find requirements -name '*.in' | sort | while read -r names; do \
+	  $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    "$$names" -o "$${names%.in}.txt"; \
+	done
 
 # ---- checks --------------------------------------------------------------------------------------
 
