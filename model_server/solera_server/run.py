@@ -162,19 +162,12 @@ async def _listen(server: HttpServer, host: str | None, port: int, option: str) 
 
 
 def _gauges(metrics: Metrics, server: HttpServer, worker: Worker, health: Health) -> None:
-    metrics.gauges.update(
-        {
-            "solera_server_in_flight_requests": (
-                "Predictions that wait or run.",
-                lambda: worker.in_flight,
-            ),
-            "solera_server_queued_requests": (
-                "Predictions that wait for the worker.",
-                lambda: worker.queued,
-            ),
-            "solera_server_connections": ("Open connections of the model port.", lambda: server.connections),
-            "solera_server_ready": ("1 while the server wants requests.", lambda: float(health.ready().good)),
-        }
+    metrics.watch("solera_server_in_flight_requests", lambda: worker.in_flight)
+    metrics.watch("solera_server_queued_requests", lambda: worker.queued)
+    metrics.watch("solera_server_connections", lambda: server.connections)
+    metrics.gauges["solera_server_ready"] = (
+        "1 while the server wants requests.",
+        lambda: float(health.ready().good),
     )
 
 
