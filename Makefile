@@ -15,7 +15,7 @@ TOOL := PYTHONPATH=cluster $(PYTHON) -m solera_cluster
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements/uv.txt)
 UV_HOME := $(SOLERA_CACHE)/tools/uv-$(UV_VERSION)
 UV := UV_CACHE_DIR=$(SOLERA_CACHE)/uv $(UV_HOME)/bin/uv
-SOURCES := operator trainer model_server core cluster manifests tests
+SOURCES := operator trainer model_server core cluster manifests native tests
 
 .PHONY: help
 help: ## this list
@@ -36,8 +36,21 @@ $(UV_HOME)/bin/uv: requirements/uv.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The server's C extension; without a compiler or Python's headers its numpy twin serves, with the same results.
+NATIVE := $(wildcard native/*.c native/*.h) native/setup.py native/pyproject.toml
+
+.venv/.native: $(NATIVE) .venv/.ready
+	@if command -v cc >/dev/null && $(BIN)/python native/headers.py; then \
+	  rm -rf native/build && \
+	  $(UV) pip install -q --reinstall --python $(BIN)/python --no-deps --no-build-isolation ./native && \
+	  rm -rf native/build native/*.egg-info && touch $@; \
+	else \
+	  echo "environment: no C compiler (cc) or no Python.h: the server computes with numpy, slower;" \
+	    "install gcc, libc6-dev and python3-dev, then make env"; \
+	fi
+
 .PHONY: env
-env: .venv/.ready ## the Python environment of this checkout (.venv)
+env: .venv/.ready .venv/.native ## the Python environment of this checkout (.venv)
 
 .PHONY: requirements
 requirements: | $(UV_HOME)/bin/uv ## pin the dependencies anew (after a change in pyproject.toml)
@@ -63,6 +76,7 @@ lint: .venv/.ready ## ruff, mypy, import directions, generated files, leftovers
 	$(BIN)/python -m solera_operator.api.reference --check docs/reference
 	$(BIN)/python -m solera_trainer.catalogue_gen --check
 	$(BIN)/python tests/lint/leftovers.py
+	cd native && SOLERA_NATIVE_STRICT=1 ../$(BIN)/python setup.py -q build_ext -f -b ../build/native -t ../build/native
 
 .PHONY: generate
 generate: .venv/.ready ## write what is generated: CRDs, reference pages, estimator catalogue
@@ -76,16 +90,16 @@ generate: .venv/.ready ## write what is generated: CRDs, reference pages, estima
 test: test-unit test-api test-e2e ## everything, on a real cluster (started if need be)
 
 .PHONY: test-unit
-test-unit: .venv/.ready ## pure tests, no cluster
+test-unit: env ## pure tests, no cluster
 	$(BIN)/python -m pytest tests/unit -n 2 -q
 
 .PHONY: test-api
-test-api: .venv/.ready ## against a real API server, without nodes
+test-api: env ## against a real API server, without nodes
 	$(TOOL) build control-plane
 	$(BIN)/python -m pytest tests/api -n 2 --dist loadfile -q
 
 .PHONY: test-e2e
-test-e2e: .venv/.ready deploy ## whole cluster: real pods, real requests
+test-e2e: env deploy ## whole cluster: real pods, real requests
 	KUBECONFIG=$$($(TOOL) kubeconfig) $(BIN)/python -m pytest tests/e2e -n 3 --dist worksteal -q
 
 # ---- the cluster ---------------------------------------------------------------------------------

@@ -1,0 +1,25 @@
+/* The module solera_native: its functions and types by name. Shapes stand with each function. */
+#include "kernels.h"
+
+#define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
+
+static PyMethodDef functions[] = {
+    FUNCTION(linear),     FUNCTION(fill_rows),   FUNCTION(fill_records),
+    FUNCTION(fill_values), FUNCTION(fill_column), {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "solera_native",
+    .m_doc = "Kernels of solera-server; solera_server.compiled.kernels_numpy has the same in numpy.",
+    .m_size = 0,
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit_solera_native(void)
+{
+    return PyModuleDef_Init(&definition);
+}
