@@ -1,4 +1,4 @@
-"""What a protocol's codec offers: a request body becomes a call, outputs become a response body."""
+"""What a protocol's codec offers: a request becomes a call, outputs become its response."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from solera_server.batch import Batch
+    from solera_server.message import Response
     from solera_server.predictor import Outputs
 
 
@@ -18,9 +19,9 @@ class Call:
 
     batch: Batch
     outputs: tuple[str, ...]
-    render: Callable[[Outputs], bytes]
+    render: Callable[[Outputs], Response]
 
 
 class Codec(Protocol):
-    def decode(self, body: bytes) -> Call:
-        """Raises InputError."""
+    def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
+        """Raises InputError. The names of ``headers`` are lower case."""

@@ -67,7 +67,7 @@ class Serving:
 
     def _predicting(self, codec: Codec) -> Callable[[Request], Response | None]:
         def work(request: Request) -> Response:
-            return self._answer(codec, request.body)
+            return self._answer(codec, request)
 
         def handle(request: Request) -> Response | None:
             if self.worker.submit(request, work):
@@ -76,17 +76,17 @@ class Serving:
 
         return handle
 
-    def _answer(self, codec: Codec, body: bytes) -> Response:
+    def _answer(self, codec: Codec, request: Request) -> Response:
         """Decode, predict, encode; runs in the worker and never raises."""
         try:
-            call = codec.decode(body)
+            call = codec.decode(request.body, request.headers)
             outputs = self.loaded.predictor.predict(call.batch, call.outputs)
             self.metrics.rows += call.batch.rows
-            return Response(200, call.render(outputs))
+            return call.render(outputs)
         except InputError as error:
             return error_response(error.status, error.message)
         except Exception:
-            log.exception("prediction failed", extra={"body_bytes": len(body)})
+            log.exception("prediction failed", extra={"body_bytes": len(request.body)})
             return error_response(500, "the prediction failed; the server's log says why")
 
     def _alive(self, _request: Request) -> Response:

@@ -10,10 +10,13 @@ from solera_server.batch import InputError, Layout
 from solera_server.codec import Call
 from solera_server.encode import json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
+from solera_server.message import Response
 from solera_server.request_size import RequestSize
 from solera_server.rows import decode_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from solera_core.schema import Schema
     from solera_server.limits import Limits
     from solera_server.predictor import Outputs
@@ -29,7 +32,7 @@ class V1Codec:
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
 
-    def decode(self, body: bytes) -> Call:
+    def decode(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Call:
         document = expect_object(parse(body, self._json_depth), "body")
         refuse_unknown(document, _FIELDS, "body")
         if "instances" not in document:
@@ -41,5 +44,5 @@ class V1Codec:
         return Call(decode_rows(self._layout, instances), ("predict",), _render)
 
 
-def _render(outputs: Outputs) -> bytes:
-    return orjson.dumps({"predictions": json_values(outputs["predict"])})
+def _render(outputs: Outputs) -> Response:
+    return Response(200, orjson.dumps({"predictions": json_values(outputs["predict"])}))

@@ -10,11 +10,13 @@ from solera_server.batch import InputError, Layout
 from solera_server.codec import Call
 from solera_server.encode import datatype, json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
-from solera_server.message import NO_BINARY_INPUT
+from solera_server.message import NO_BINARY_INPUT, Response
 from solera_server.request_size import RequestSize
 from solera_server.tensors import ADVERTISED, decode_tensors, read_tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from solera_core.schema import Schema
     from solera_server.limits import Limits
     from solera_server.predictor import Outputs
@@ -39,7 +41,7 @@ class V2Codec:
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
 
-    def decode(self, body: bytes) -> Call:
+    def decode(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Call:
         document = expect_object(parse(body, self._json_depth), "body")
         refuse_unknown(document, _FIELDS, "body")
         # KServe's client repeats the name of the URL in the body.
@@ -86,7 +88,7 @@ class V2Codec:
             wanted.append(name)
         return tuple(wanted) or self._outputs
 
-    def _render(self, outputs: Outputs, wanted: tuple[str, ...], request_id: str | None) -> bytes:
+    def _render(self, outputs: Outputs, wanted: tuple[str, ...], request_id: str | None) -> Response:
         response: dict[str, Any] = {"model_name": self._name, "model_version": self._version}
         if request_id is not None:
             response["id"] = request_id
@@ -99,7 +101,7 @@ class V2Codec:
             }
             for name in wanted
         ]
-        return orjson.dumps(response)
+        return Response(200, orjson.dumps(response))
 
 
 def _check_parameters(holder: dict[str, Any], where: str) -> None:

@@ -56,7 +56,7 @@ def v2(schema: Schema, limits: Limits = LIMITS) -> V2Codec:
 
 
 def decode(codec: Codec, value: Any) -> Call:
-    return codec.decode(orjson.dumps(value))
+    return codec.decode(orjson.dumps(value), {})
 
 
 def values(schema: Schema, batch: Batch) -> list[list[Any]]:
@@ -74,7 +74,7 @@ def nested(depth: int) -> Any:
 def refusal(codec: Codec, value: Any, status: int = 400) -> str:
     body = value if isinstance(value, bytes) else orjson.dumps(value)
     with pytest.raises(InputError) as caught:
-        codec.decode(body)
+        codec.decode(body, {})
     assert caught.value.status == status
     return caught.value.message
 

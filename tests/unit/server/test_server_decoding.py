@@ -173,7 +173,7 @@ def test_arbitrary_json_is_decoded_or_refused(value: Any) -> None:
         for codec in (v1(schema), v2(schema)):
             call = refused = None
             try:
-                call = codec.decode(body)
+                call = codec.decode(body, {})
             except InputError as error:
                 refused = error
             if refused is not None:
@@ -187,4 +187,4 @@ def test_arbitrary_json_is_decoded_or_refused(value: Any) -> None:
 def test_arbitrary_bytes_are_refused(body: bytes) -> None:
     for codec in (v1(NUMBERS), v2(NUMBERS)):
         with pytest.raises(InputError):
-            codec.decode(body)
+            codec.decode(body, {})

@@ -90,7 +90,7 @@ def test_v2_response() -> None:
         "predict": np.array(["a", "b"], dtype=object),
         "predict_proba": np.array([[0.25, 0.75], [1.0, 0.0]]),
     }
-    assert orjson.loads(call.render(outputs)) == {
+    assert orjson.loads(call.render(outputs).body) == {
         "model_name": "m",
         "model_version": "m-v1",
         "id": "7",
@@ -103,7 +103,7 @@ def test_v2_response() -> None:
 
 def test_v2_datatypes_and_odd_numbers_of_outputs() -> None:
     call = decode(v2(ONE), {"inputs": [tensor("x", [3], "FP64", [1, 2, 3])]})
-    found = orjson.loads(call.render({"predict": np.array([math.nan, math.inf, -math.inf])}))
+    found = orjson.loads(call.render({"predict": np.array([math.nan, math.inf, -math.inf])}).body)
     assert found["outputs"][0]["data"] == [None, "Infinity", "-Infinity"]
     assert "id" not in found
     for array, datatype in (
@@ -112,7 +112,7 @@ def test_v2_datatypes_and_odd_numbers_of_outputs() -> None:
         (np.array(["x"]), "BYTES"),
         (np.array([1.5]), "FP64"),
     ):
-        assert orjson.loads(call.render({"predict": array}))["outputs"][0]["datatype"] == datatype
+        assert orjson.loads(call.render({"predict": array}).body)["outputs"][0]["datatype"] == datatype
 
 
 # -- V2: what is refused ---------------------------------------------------------------------------
