@@ -24,10 +24,13 @@ SCHEMA = "schema.json"
 EXAMPLES = "examples.json"
 METRICS = "metrics.json"
 PROVENANCE = "provenance.json"
+BASELINE = "baseline.json"
 RESULT = "result.json"
 """Beside the manifest in a store, for a restore; not part of the artifact."""
 
 REQUIRED = (MODEL, SCHEMA, EXAMPLES, METRICS, PROVENANCE)
+OPTIONAL = (BASELINE,)
+"""Files that artifacts of earlier trainers lack."""
 MAX_FILES = 64
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_FILE_BYTES = 8 * 1024**3

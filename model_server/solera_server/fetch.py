@@ -55,6 +55,8 @@ def fetch(uri: str, digest: str, out: Path, environ: Mapping[str, str]) -> None:
     except Failure:
         shutil.rmtree(incoming, ignore_errors=True)
         raise
+    for name in artifact.OPTIONAL:
+        (out / name).unlink(missing_ok=True)
     for name in (*manifest.files, artifact.MANIFEST):
         (incoming / name).rename(out / name)
     incoming.rmdir()
@@ -94,7 +96,7 @@ def _is_there(out: Path, digest: str) -> bool:
 
 
 def _refuse_foreign(out: Path) -> None:
-    ours = {*artifact.REQUIRED, artifact.MANIFEST, artifact.RESULT, _INCOMING}
+    ours = {*artifact.REQUIRED, *artifact.OPTIONAL, artifact.MANIFEST, artifact.RESULT, _INCOMING}
     foreign = sorted(path.name for path in out.iterdir() if path.name not in ours)
     if foreign:
         raise Failure(Reason.BAD_SPEC, f"{out} holds other files ({foreign[0]}); give an empty directory.")

@@ -16,6 +16,7 @@ from solera_core.catalogue import load as load_catalogue
 from solera_core.failures import Failure, Reason
 from solera_core.spec import Training
 from solera_core.training_check import check_training
+from solera_trainer.baseline import baseline
 from solera_trainer.dataset import Cut, Dataset, check_sides, prepare
 from solera_trainer.exemplars import describe, examples
 from solera_trainer.model_bytes import model_bytes
@@ -99,6 +100,7 @@ def train(
         artifact.SCHEMA: schema.to_json(),
         artifact.EXAMPLES: examples(schema, selection.model, columns),
         artifact.METRICS: _metrics(selection),
+        artifact.BASELINE: baseline(schema, selection.model, dataset).to_json(),
         artifact.PROVENANCE: _provenance(
             problem, catalogue, dataset, selection, images, training_rows=sha256_digest(training_rows)
         ),
