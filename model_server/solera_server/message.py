@@ -17,6 +17,8 @@ NO_BINARY_INPUT = (
     "a binary tensor, which this server does not take (GET /v2 lists its extensions); "
     "send JSON data: set_data_from_numpy(…, binary_data=False) in the clients of Triton and KServe"
 )
+LENGTH_HEADER = b"inference-header-content-length"
+"""How many bytes of a body are JSON; binary tensors follow."""
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from solera_server.message import NO_BINARY_INPUT, Request, Response, error_response
+from solera_server.message import LENGTH_HEADER, Request, Response, error_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ class Route:
     handler: Callable[[Request], Response | None]
     protocol: str
     reads_json: bool = False
+    reads_binary: bool = False
 
 
 class Router:
@@ -64,7 +65,7 @@ class Router:
                 f"{request.method.decode()} is not possible here; use {allow.decode()}",
                 (b"allow", allow),
             )
-        refusal = _unsupported_media(request) if route.reads_json else None
+        refusal = _unsupported_media(request, binary=route.reads_binary) if route.reads_json else None
         return refusal or route
 
 
@@ -72,12 +73,13 @@ class Router:
 _JSON_MEDIA = (b"application/json", b"application/x-www-form-urlencoded")
 
 
-def _unsupported_media(request: Request) -> Response | None:
+def _unsupported_media(request: Request, *, binary: bool) -> Response | None:
     coding = request.headers.get(b"content-encoding", b"identity")
     if coding.lower() != b"identity":
         return error_response(415, "a compressed body is not accepted; send it without Content-Encoding")
-    if b"inference-header-content-length" in request.headers:
-        return error_response(415, f"Inference-Header-Content-Length announces {NO_BINARY_INPUT}")
+    announced = LENGTH_HEADER in request.headers
+    if announced and not binary:
+        return error_response(415, "binary tensors belong to V2; send JSON, or use /v2/models/…/infer")
     content_type = request.headers.get(b"content-type")
     if content_type is None or content_type == b"application/json":
         return None
@@ -85,4 +87,8 @@ def _unsupported_media(request: Request) -> Response | None:
     charset = parameters.strip().replace(b'"', b"")
     if media.strip() in _JSON_MEDIA and charset in (b"", b"charset=utf-8"):
         return None
+    if media.strip() == b"application/octet-stream" and binary:
+        if announced:
+            return None
+        return error_response(415, "binary tensors need the header Inference-Header-Content-Length")
     return error_response(415, "the body must be JSON in UTF-8; send Content-Type: application/json")

@@ -46,7 +46,7 @@ class Serving:
         metadata = v2.model_metadata(self.name, self.version, schema, outputs, platform)
         predict_v1 = self._predicting(V1Codec(schema, self.limits))
         predict_v2 = self._predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))
-        server = {"name": "solera", "version": __version__, "extensions": []}
+        server = {"name": "solera", "version": __version__, "extensions": list(v2.EXTENSIONS)}
         v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"
         versioned = f"{v2_model}/versions/{self.version}"
         routes: dict[str, dict[bytes, Route]] = {
@@ -62,7 +62,7 @@ class Serving:
         for prefix in (v2_model, versioned):
             routes[prefix] = _get(_V2, _constant(metadata))
             routes[f"{prefix}/ready"] = _get(_V2, self._model_ready)
-            routes[f"{prefix}/infer"] = {b"POST": Route(predict_v2, _V2, reads_json=True)}
+            routes[f"{prefix}/infer"] = {b"POST": Route(predict_v2, _V2, reads_json=True, reads_binary=True)}
         return Router({path.encode(): methods for path, methods in routes.items()}, self._missing)
 
     def _predicting(self, codec: Codec) -> Callable[[Request], Response | None]:

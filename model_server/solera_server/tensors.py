@@ -11,14 +11,18 @@ import numpy as np
 
 from solera_core.nearest import did_you_mean
 from solera_core.schema import BOOLEAN, FLOAT, INTEGER, Feature
-from solera_server.batch import InputError
+from solera_server import binary_tensors
+from solera_server.array_columns import array_column, float_matrix
+from solera_server.batch import Batch, InputError
 from solera_server.columns import make_column
 from solera_server.json_input import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from solera_server.batch import Batch, Layout
+    from numpy.typing import NDArray
+
+    from solera_server.batch import Layout
     from solera_server.request_size import RequestSize
 
 _INTEGERS = {
@@ -28,6 +32,7 @@ _INTEGERS = {
 }
 _FLOATS: dict[str, Any] = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
 _DATATYPES = ("BOOL", *_INTEGERS, *_FLOATS, "BYTES")
+_NUMBERS = (*_INTEGERS, *_FLOATS, "BF16")
 _NUMBER_NAMES = ("NaN", "Infinity", "-Infinity")
 
 ADVERTISED = {FLOAT: "FP64", INTEGER: "INT64", BOOLEAN: "BOOL"}
@@ -36,12 +41,16 @@ ADVERTISED = {FLOAT: "FP64", INTEGER: "INT64", BOOLEAN: "BOOL"}
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input tensor whose data has been checked against datatype and shape; ``data`` is flat, row-major."""
+    """
+    An input tensor whose data has been checked against datatype and shape.
+
+    ``data`` is flat, row-major: JSON values or texts as a list, numbers that came as bytes as an array.
+    """
 
     name: str
     shape: tuple[int, ...]
     datatype: str
-    data: list[Any]
+    data: list[Any] | NDArray[Any]
     where: str
 
 
@@ -105,6 +114,10 @@ def _decode_matrix(layout: Layout, tensor: Tensor) -> Batch:
     def place(column: int, row: int) -> str:
         return f"{tensor.where}.data[{row}][{column}] ({features[column].name})"
 
+    if isinstance(tensor.data, np.ndarray):
+        numbers = float_matrix(features, tensor.data, shape)
+        if numbers is not None:
+            return Batch(shape[0], numbers, (), lambda row, column: place(column, row))
     columns = [
         _column(feature, tensor, tensor.data[column::width], partial(place, column))
         for column, feature in enumerate(features)
@@ -116,7 +129,7 @@ def _flat_place(where: str, row: int) -> str:
     return f"{where}.data[{row}]"
 
 
-def _column(feature: Feature, tensor: Tensor, values: list[Any], where: Any) -> Any:
+def _column(feature: Feature, tensor: Tensor, values: list[Any] | NDArray[Any], where: Any) -> Any:
     allowed = _accepted(feature)
     if tensor.datatype not in allowed:
         raise InputError(
@@ -124,12 +137,14 @@ def _column(feature: Feature, tensor: Tensor, values: list[Any], where: Any) -> 
             f"of type {feature.type}; use {ADVERTISED.get(feature.type, 'BYTES')}"
             + ("" if tensor.name == feature.name else ", in a tensor of its own named after it")
         )
+    if isinstance(values, np.ndarray):
+        return array_column(feature, values, where)
     return make_column(feature, values, where)
 
 
 def _accepted(feature: Feature) -> tuple[str, ...]:
     if feature.type in (FLOAT, INTEGER):
-        return (*_INTEGERS, *_FLOATS)
+        return _NUMBERS
     return ("BOOL",) if feature.type == BOOLEAN else ("BYTES",)
 
 
@@ -143,11 +158,40 @@ def read_tensor(item: dict[str, Any], where: str, size: RequestSize) -> Tensor:
         if key not in item:
             raise InputError(f"{where}: the field {shown(key)} is missing")
     name, shape, datatype = item["name"], item["shape"], item["datatype"]
+    where = check_head(name, shape, datatype, where, datatypes=_DATATYPES, size=size)
+    data = _flatten(item["data"], shape, where)
+    return Tensor(name, tuple(shape), datatype, _elements(datatype, data, where), where)
+
+
+def read_binary_tensor(item: dict[str, Any], where: str, raw: memoryview, size: RequestSize) -> Tensor:
+    """
+    Check one element of ``inputs`` whose data is the bytes ``raw``.
+
+    Raises InputError.
+    """
+    for key in ("name", "shape", "datatype"):
+        if key not in item:
+            raise InputError(f"{where}: the field {shown(key)} is missing")
+    if "data" in item:
+        raise InputError(f"{where}: has both data and binary_data_size; send one of them")
+    name, shape, datatype = item["name"], item["shape"], item["datatype"]
+    where = check_head(name, shape, datatype, where, datatypes=binary_tensors.DATATYPES, size=size)
+    return Tensor(name, tuple(shape), datatype, binary_tensors.read(datatype, shape, raw, where), where)
+
+
+def check_head(
+    name: Any, shape: Any, datatype: Any, where: str, *, datatypes: tuple[str, ...], size: RequestSize
+) -> str:
+    """
+    Check what is said of a tensor before its data is read, and return its place for messages.
+
+    Raises InputError.
+    """
     if not isinstance(name, str):
         raise InputError(f"{where}.name: expected a string, got {shown(name)}")
     where = f"{where}({name[:100]})"
-    if not isinstance(datatype, str) or datatype not in _DATATYPES:
-        raise InputError(f"{where}.datatype: expected one of {', '.join(_DATATYPES)}, got {shown(datatype)}")
+    if not isinstance(datatype, str) or datatype not in datatypes:
+        raise InputError(f"{where}.datatype: expected one of {', '.join(datatypes)}, got {shown(datatype)}")
     if (
         not isinstance(shape, list)
         or not 1 <= len(shape) <= 2
@@ -158,8 +202,7 @@ def read_tensor(item: dict[str, Any], where: str, size: RequestSize) -> Tensor:
         )
     size.check_rows(shape[0], f"{where}.shape")
     size.check_values(math.prod(shape), f"{where}.shape")
-    data = _flatten(item["data"], shape, where)
-    return Tensor(name, tuple(shape), datatype, _elements(datatype, data, where), where)
+    return where
 
 
 def _flatten(given: Any, shape: list[int], where: str) -> list[Any]:

@@ -6,25 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from solera_server import binary_tensors
 from solera_server.batch import InputError, Layout
+from solera_server.binary_tensors import Appendix
 from solera_server.codec import Call
 from solera_server.encode import datatype, json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
-from solera_server.message import NO_BINARY_INPUT, Response
+from solera_server.message import LENGTH_HEADER, Response
 from solera_server.request_size import RequestSize
-from solera_server.tensors import ADVERTISED, decode_tensors, read_tensor
+from solera_server.tensors import ADVERTISED, Tensor, decode_tensors, read_binary_tensor, read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from solera_core.schema import Schema
     from solera_server.limits import Limits
     from solera_server.predictor import Outputs
 
+EXTENSIONS = ("binary_tensor_data",)
+"""What this server offers beyond the protocol, as its metadata lists it."""
 _FIELDS = frozenset({"model_name", "id", "parameters", "inputs", "outputs"})
 _INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
 _OUTPUT_FIELDS = frozenset({"name", "parameters"})
-_BINARY_INPUT = "binary_data_size"
+_BINARY_INPUT, _BINARY_OUTPUT, _BINARY_OUTPUTS = "binary_data_size", "binary_data", "binary_data_output"
+# What would change the meaning of inputs or outputs, in extensions of Triton's that are not offered here.
+_NOT_OFFERED = ("classification", "shared_memory_region")
 _TARGET_DATATYPES = {"Float": "FP64", "Integer": "INT64", "Boolean": "BOOL"}
 
 
@@ -41,7 +49,11 @@ class V2Codec:
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
 
-    def decode(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Call:
+    def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
+        announced = headers.get(LENGTH_HEADER)
+        appendix = None
+        if announced is not None:
+            body, appendix = binary_tensors.split_body(body, announced)
         document = expect_object(parse(body, self._json_depth), "body")
         refuse_unknown(document, _FIELDS, "body")
         # KServe's client repeats the name of the URL in the body.
@@ -51,33 +63,48 @@ class V2Codec:
         request_id = document.get("id")
         if request_id is not None and not isinstance(request_id, str):
             raise InputError(f"id: expected a string, got {shown(request_id)}")
-        _check_parameters(document, "parameters")
+        parameters = _parameters(document, "parameters")
         items = document.get("inputs")
         if not isinstance(items, list) or not items:
             raise InputError(f"inputs: expected a list of at least one tensor, got {shown(items)}")
-        tensors = []
-        for index, item in enumerate(items):
-            where = f"inputs[{index}]"
-            refuse_unknown(expect_object(item, where), _INPUT_FIELDS, where)
-            _check_parameters(item, f"{where}.parameters")
-            tensors.append(read_tensor(item, where, self._size))
-        wanted = self._wanted(document.get("outputs"))
+        tensors = [self._tensor(item, f"inputs[{index}]", appendix) for index, item in enumerate(items)]
+        if appendix is not None:
+            appendix.check_end()
+        all_binary = parameters is not None and _flag(parameters, _BINARY_OUTPUTS, "parameters")
+        wanted, binary = self._wanted(document.get("outputs"), all_binary=all_binary)
         return Call(
             decode_tensors(self._layout, tensors),
             wanted,
-            lambda outputs: self._render(outputs, wanted, request_id),
+            lambda outputs: self._render(outputs, wanted, binary, request_id),
         )
 
-    def _wanted(self, items: Any) -> tuple[str, ...]:
-        if items is None:
-            return self._outputs
+    def _tensor(self, item: Any, where: str, appendix: Appendix | None) -> Tensor:
+        refuse_unknown(expect_object(item, where), _INPUT_FIELDS, where)
+        parameters = _parameters(item, f"{where}.parameters")
+        if parameters is None or _BINARY_INPUT not in parameters:
+            return read_tensor(item, where, self._size)
+        size, place = parameters[_BINARY_INPUT], f"{where}.parameters.{_BINARY_INPUT}"
+        if type(size) is not int or size < 0:
+            raise InputError(f"{place}: expected a number of bytes, got {shown(size)}")
+        if appendix is None:
+            raise InputError(
+                f"{place}: the header Inference-Header-Content-Length is missing; "
+                "it says how many bytes of the body are JSON"
+            )
+        return read_binary_tensor(item, where, appendix.take(size, place), self._size)
+
+    def _wanted(self, items: Any, *, all_binary: bool) -> tuple[tuple[str, ...], frozenset[str]]:
+        """Return the outputs that are asked for, and which of them as bytes."""
+        if items is None or items == []:
+            return self._outputs, frozenset(self._outputs if all_binary else ())
         if not isinstance(items, list):
             raise InputError(f"outputs: expected a list, got {shown(items)}")
         wanted: list[str] = []
+        binary: set[str] = set()
         for index, item in enumerate(items):
             where = f"outputs[{index}]"
             refuse_unknown(expect_object(item, where), _OUTPUT_FIELDS, where)
-            _check_parameters(item, f"{where}.parameters")
+            parameters = _parameters(item, f"{where}.parameters")
             name = item.get("name")
             if name not in self._outputs:
                 raise InputError(
@@ -86,42 +113,63 @@ class V2Codec:
             if name in wanted:
                 raise InputError(f"{where}.name: {name} is asked for twice")
             wanted.append(name)
-        return tuple(wanted) or self._outputs
+            if _flag(parameters or {}, _BINARY_OUTPUT, f"{where}.parameters", default=all_binary):
+                binary.add(name)
+        return tuple(wanted), frozenset(binary)
 
-    def _render(self, outputs: Outputs, wanted: tuple[str, ...], request_id: str | None) -> Response:
+    def _render(
+        self, outputs: Outputs, wanted: tuple[str, ...], binary: frozenset[str], request_id: str | None
+    ) -> Response:
         response: dict[str, Any] = {"model_name": self._name, "model_version": self._version}
         if request_id is not None:
             response["id"] = request_id
+        appended: list[bytes] = []
         response["outputs"] = [
-            {
-                "name": name,
-                "shape": list(outputs[name].shape),
-                "datatype": datatype(outputs[name].dtype),
-                "data": json_values(outputs[name]),
-            }
-            for name in wanted
+            _output(name, outputs[name], appended if name in binary else None) for name in wanted
         ]
-        return Response(200, orjson.dumps(response))
+        text = orjson.dumps(response)
+        if not binary:
+            return Response(200, text)
+        length = (LENGTH_HEADER, b"%d" % len(text))
+        return Response(200, b"".join((text, *appended)), binary_tensors.MEDIA_TYPE, (length,))
 
 
-def _check_parameters(holder: dict[str, Any], where: str) -> None:
+def _output(name: str, array: NDArray[Any], appended: list[bytes] | None) -> dict[str, Any]:
+    """Return an output, and put its data behind the others in ``appended`` where it is to come as bytes."""
+    tensor: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": datatype(array.dtype)}
+    if appended is None:
+        tensor["data"] = json_values(array)
+    else:
+        appended.append(binary_tensors.write(array))
+        tensor["parameters"] = {_BINARY_INPUT: len(appended[-1])}
+    return tensor
+
+
+def _parameters(holder: dict[str, Any], where: str) -> dict[str, Any] | None:
     """
-    Check the protocol's free parameters for their form.
+    Return the free parameters, checked for their form.
 
-    The protocol lets a server pass over parameters that it does not know. So it does with a wish for binary
-    outputs, which Triton's client has unless told otherwise: that client reads JSON as well. An input whose
-    data is said to stand elsewhere is refused.
+    The protocol lets a server pass over parameters that it does not know. Those that say that data stands
+    elsewhere, or that want another meaning, are refused.
     """
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return
-    for key, value in expect_object(parameters, where).items():
+    if holder.get("parameters") is None:
+        return None
+    parameters = expect_object(holder["parameters"], where)
+    for key, value in parameters.items():
         if not isinstance(value, str | int | float | bool):
             raise InputError(
                 f"{where}: {shown(key)} must be a string, a number or a boolean, got {shown(value)}"
             )
-        if key == _BINARY_INPUT:
-            raise InputError(f"{where}: {key} means {NO_BINARY_INPUT}")
+        if key in _NOT_OFFERED:
+            raise InputError(f"{where}: {key} belongs to an extension that is not offered; see GET /v2")
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], key: str, where: str, *, default: bool = False) -> bool:
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{where}.{key}: expected true or false, got {shown(value)}")
+    return value
 
 
 def model_metadata(

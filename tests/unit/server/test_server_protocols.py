@@ -70,7 +70,7 @@ async def test_v1_regression(regression_server: Served, regression: Trained) -> 
 async def test_v2_server_and_health(iris_server: Served) -> None:
     for path in ("/v2", "/v2/"):
         answer = await call(iris_server, "GET", path)
-        assert answer.json() == {"name": "solera", "version": "0.1.0", "extensions": []}
+        assert answer.json() == {"name": "solera", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
     assert (await call(iris_server, "GET", "/v2/health/live")).json() == {"live": True}
     assert (await call(iris_server, "GET", "/v2/health/ready")).json() == {"live": True, "ready": True}
     for path in ("/v2/models/iris/ready", "/v2/models/iris/versions/iris-v1/ready"):

@@ -153,7 +153,7 @@ V2_REFUSED = {
     ),
     "binary input": (
         with_tensor(parameters={"binary_data_size": 16}),
-        "inputs[0].parameters: binary_data_size means a binary tensor, which this server does not take",
+        "inputs[0].parameters.binary_data_size: the header Inference-Header-Content-Length is missing",
     ),
     "name missing": (without("name"), 'inputs[0]: the field "name" is missing'),
     "shape missing": (without("shape"), 'inputs[0]: the field "shape" is missing'),
