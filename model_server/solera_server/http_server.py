@@ -10,9 +10,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from solera_server.connection import Connection
-from solera_server.message import Request, Response, error_response
+from solera_server.listening import BACKLOG, bind, port_of
+from solera_server.message import Request, Response, error_response, good_head
+from solera_server.reader import Shared
+from solera_server.router import Route
 
 if TYPE_CHECKING:
+    import socket
+
     from solera_server.limits import Limits
     from solera_server.router import Router
 
@@ -35,14 +40,16 @@ class HttpServer:
     """
 
     def __init__(self, router: Router, limits: Limits, observer: Observer | None = None) -> None:
-        self.router = router
         self.limits = limits
         self.draining = False
-        self.date = formatdate(usegmt=True).encode()
+        self.shared = Shared(router, limits)
         self._observer = observer
+        self._unread: dict[Connection, int] = {}
+        """Bytes that clients have not taken, of the connections where that holds up answers."""
+        self._set_date()
         self._connections: set[Connection] = set()
         self._turned_away: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.AbstractServer] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._interval = min(1.0, limits.receive_seconds / 4, limits.idle_seconds / 4)
 
@@ -56,14 +63,21 @@ class HttpServer:
 
         Raises OSError when the address cannot be had.
         """
+        [sockets] = bind(host, port)
+        await self.serve(sockets)
+        return port_of(sockets)
+
+    async def serve(self, sockets: list[socket.socket]) -> None:
+        """Begin to accept connections on sockets that are bound."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        for one in sockets:
+            server = await loop.create_server(lambda: Connection(self), sock=one, backlog=BACKLOG)
+            self._servers.append(server)
         self._sweep()
-        return int(self._server.sockets[0].getsockname()[1])
 
     def stop_listening(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def finish(self, deadline: float) -> int:
         """
@@ -104,7 +118,25 @@ class HttpServer:
         self._connections.add(connection)
         return True
 
+    def held_up(self, connection: Connection, size: int) -> None:
+        """
+        Count the bytes that a client does not take.
+
+        Where all together are too many, the connection with the most is cut: to let it wait would cost
+        everybody else.
+        """
+        self._unread[connection] = size
+        while sum(self._unread.values()) > self.limits.unread_bytes:
+            most = max(self._unread, key=self._unread.__getitem__)
+            log.warning("answers that are not taken: cut a connection", extra={"bytes": self._unread[most]})
+            del self._unread[most]
+            most.abort()
+
+    def taken(self, connection: Connection) -> None:
+        self._unread.pop(connection, None)
+
     def forget(self, connection: Connection) -> None:
+        self._unread.pop(connection, None)
         self._connections.discard(connection)
         self._turned_away.discard(connection)
 
@@ -115,7 +147,7 @@ class HttpServer:
 
     def handle(self, request: Request) -> Response | None:
         """Call the request's handler; whatever it raises becomes a 500 without details."""
-        route = request.route
+        route = request.head.route
         if isinstance(route, Response):
             return route
         if route is None:
@@ -126,18 +158,23 @@ class HttpServer:
             log.exception("handler failed", extra={"path": request.path.decode("utf-8", "replace")[:200]})
             return error_response(500, "internal error; the server's log says more")
 
-    def answered(self, request: Request | None, status: int) -> None:
+    def answered(self, request: Request | None, status: int, now: float) -> None:
+        """Pass on that a request, or what could not be read as one, is answered (perf_counter)."""
         if self._observer is None:
             return
-        route = request.route if request is not None else None
-        if request is None or route is None or isinstance(route, Response):
-            self._observer.answered("other", status, None)
+        route = request.head.route if request is not None else None
+        if request is not None and type(route) is Route:
+            self._observer.answered(route.protocol, status, now - request.received)
         else:
-            self._observer.answered(route.protocol, status, perf_counter() - request.received)
+            self._observer.answered("other", status, None)
+
+    def _set_date(self) -> None:
+        self.date = formatdate(usegmt=True).encode()
+        self.good_head = good_head(self.date)
 
     def _sweep(self) -> None:
         now = perf_counter()
-        self.date = formatdate(usegmt=True).encode()
+        self._set_date()
         for connection in (*self._connections, *self._turned_away):
             connection.check(now)
         self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)

@@ -11,7 +11,8 @@ class Limits:
     Sizes are bytes, times are seconds. ``connections`` and ``in_flight`` count for the whole process:
     ``in_flight`` are predictions that wait or run, the next one is answered 503. A connection that has
     been idle for ``spare_idle_seconds`` may be closed to make room for a new one. One request has at most
-    ``rows`` rows, ``cells`` rows times features, and ``scores`` rows times classes.
+    ``rows`` rows, ``cells`` rows times features, and ``scores`` rows times classes. ``bodies_bytes`` bounds
+    the bodies of requests that arrive or wait, in all; ``unread_bytes`` the answers that clients do not take.
     """
 
     body_bytes: int = 1024 * 1024
@@ -23,6 +24,8 @@ class Limits:
     scores: int = 200_000
     connections: int = 1024
     pipelined: int = 32
+    bodies_bytes: int = 64 * 1024 * 1024
+    unread_bytes: int = 64 * 1024 * 1024
     in_flight: int = 256
     receive_seconds: float = 10.0
     idle_seconds: float = 75.0

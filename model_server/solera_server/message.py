@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
 
     from solera_server.router import Route
 
+    Respond = Callable[["Request", "Response"], None]
+
 JSON = b"application/json"
-NO_BINARY_INPUT = (
-    "a binary tensor, which this server does not take (GET /v2 lists its extensions); "
-    "send JSON data: set_data_from_numpy(…, binary_data=False) in the clients of Triton and KServe"
-)
 LENGTH_HEADER = b"inference-header-content-length"
 """How many bytes of a body are JSON; binary tensors follow."""
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
+"""What an X-Request-Id must be to be given back."""
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -49,36 +50,25 @@ def error_response(status: int, message: str, *headers: tuple[bytes, bytes]) -> 
     return Response(status, orjson.dumps({"error": message}), headers=headers)
 
 
-class Request:
+class Head:
     """
-    A request whose head has been read; ``body`` is complete when its handler is called.
+    What stands before the body of a request. Header names are lower case.
 
-    Header names are lower case. ``abandoned`` becomes True when the client has gone: work that was
-    not begun for it need not be begun.
+    A head that has been read may belong to many requests (see known_heads.py): nobody changes it.
     """
 
-    __slots__ = (
-        "abandoned",
-        "body",
-        "headers",
-        "keep_alive",
-        "method",
-        "received",
-        "respond",
-        "route",
-        "target",
-    )
+    __slots__ = ("headers", "keep_alive", "length", "method", "request_id", "route", "target")
 
-    def __init__(self, respond: Callable[[Request, Response], None]) -> None:
+    def __init__(self) -> None:
         self.method = b""
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
-        self.body = b""
         self.keep_alive = False
-        self.received = 0.0
-        self.abandoned = False
+        self.length = 0
+        """Bytes of the body, as Content-Length says."""
+        self.request_id: bytes | None = None
+        """The X-Request-Id that the response gives back: None where there is none, or an odd one."""
         self.route: Route | Response | None = None
-        self.respond = respond
 
     @property
     def path(self) -> bytes:
@@ -91,7 +81,47 @@ class Request:
         return target.partition(b"?")[0]
 
 
-def head(response: Response, *, close: bool, date: bytes, request_id: bytes | None) -> bytes:
+class Request:
+    """
+    A request; ``body`` is complete when its handler is called.
+
+    ``received`` is when it was (perf_counter). ``abandoned`` becomes True when the client has gone: work
+    that was not begun for it need not be begun. ``respond(request, response)`` answers a request whose
+    handler returned None, on the event loop.
+    """
+
+    __slots__ = ("abandoned", "body", "head", "held", "last", "received", "respond")
+
+    def __init__(self, head: Head, body: bytes, received: float, respond: Respond) -> None:
+        self.head = head
+        self.body = body
+        self.received = received
+        self.respond = respond
+        self.abandoned = False
+        self.last = False
+        """Nothing more is read from its connection."""
+        self.held = 0
+        """Bytes of the body that count against the bound on bodies in all."""
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """By name in lower case; not to be changed."""
+        return self.head.headers
+
+    @property
+    def method(self) -> bytes:
+        return self.head.method
+
+    @property
+    def path(self) -> bytes:
+        return self.head.path
+
+    @property
+    def route(self) -> Route | Response | None:
+        return self.head.route
+
+
+def write_head(response: Response, *, close: bool, date: bytes, request_id: bytes | None) -> bytes:
     """The status line and headers of a response, blank line included."""
     parts = [
         b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\ndate: %s\r\n"
@@ -110,3 +140,8 @@ def head(response: Response, *, close: bool, date: bytes, request_id: bytes | No
         parts.append(b"connection: close\r\n")
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def good_head(date: bytes) -> bytes:
+    """The head of the commonest response, 200 with JSON, up to the value of Content-Length."""
+    return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ndate: %b\r\ncontent-length: " % (JSON, date)

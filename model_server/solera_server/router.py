@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from solera_server.message import LENGTH_HEADER, Request, Response, error_response
+from solera_server.message import LENGTH_HEADER, Head, Request, Response, error_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ class Route:
 
     ``handler`` runs on the event loop and returns a response, or None when it will call
     ``request.respond`` later. ``protocol`` labels the metrics. ``reads_json`` says that a body is
-    expected, and of which type.
+    expected, and of which type; ``reads_binary`` that binary tensors may stand behind its JSON.
     """
 
     handler: Callable[[Request], Response | None]
@@ -47,9 +47,9 @@ class Router:
                 methods.setdefault(b"HEAD", methods[b"GET"])
         self._describe_missing = describe_missing
 
-    def resolve(self, request: Request) -> Route | Response:
-        """Return the route of a request whose head is complete, or the 404, 405 or 415 that it gets."""
-        path = request.path
+    def resolve(self, head: Head) -> Route | Response:
+        """Return the route of a request with this head, or the 404, 405 or 415 that it gets."""
+        path = head.path
         methods = self._routes.get(path)
         if methods is None:
             if b"%" in path:
@@ -57,15 +57,15 @@ class Router:
             methods = self._routes.get(path)
         if methods is None:
             return error_response(404, self._describe_missing(path.decode("utf-8", "replace")[:200]))
-        route = methods.get(request.method)
+        route = methods.get(head.method)
         if route is None:
             allow = b", ".join(sorted(methods))
             return error_response(
                 405,
-                f"{request.method.decode()} is not possible here; use {allow.decode()}",
+                f"{head.method.decode()} is not possible here; use {allow.decode()}",
                 (b"allow", allow),
             )
-        refusal = _unsupported_media(request, binary=route.reads_binary) if route.reads_json else None
+        refusal = _unsupported_media(head, binary=route.reads_binary) if route.reads_json else None
         return refusal or route
 
 
@@ -73,14 +73,14 @@ class Router:
 _JSON_MEDIA = (b"application/json", b"application/x-www-form-urlencoded")
 
 
-def _unsupported_media(request: Request, *, binary: bool) -> Response | None:
-    coding = request.headers.get(b"content-encoding", b"identity")
+def _unsupported_media(head: Head, *, binary: bool) -> Response | None:
+    coding = head.headers.get(b"content-encoding", b"identity")
     if coding.lower() != b"identity":
         return error_response(415, "a compressed body is not accepted; send it without Content-Encoding")
-    announced = LENGTH_HEADER in request.headers
+    announced = LENGTH_HEADER in head.headers
     if announced and not binary:
         return error_response(415, "binary tensors belong to V2; send JSON, or use /v2/models/…/infer")
-    content_type = request.headers.get(b"content-type")
+    content_type = head.headers.get(b"content-type")
     if content_type is None or content_type == b"application/json":
         return None
     media, _, parameters = content_type.lower().partition(b";")

@@ -1,0 +1,303 @@
+"""
+The bytes of one connection made into requests, by httptools (llhttp in its strict mode).
+
+Whatever could make two parties disagree about where a request ends is refused, and nothing after it is
+read. Heads that are known already are taken without the parser, which then stands between two messages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import httptools
+
+from solera_server.buffers import Budget
+from solera_server.known_heads import KnownHeads
+from solera_server.message import REQUEST_ID, Head, Request, Response, error_response
+from solera_server.router import Route
+from solera_server.upgrade import body_parser, framing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from solera_server.limits import Limits
+    from solera_server.message import Respond
+    from solera_server.router import Router
+
+# Two of these in one request are an attempt to be read in two ways.
+_SINGLE = frozenset(
+    {b"host", b"content-length", b"content-type", b"transfer-encoding", b"content-encoding", b"expect"}
+)
+_MAX_TARGET = 8 * 1024
+_SMALL_BODY = 1024
+"""A body that came in one piece counts against the bound on all of them when it is larger, bytes."""
+
+
+class _Refused(Exception):  # noqa: N818 - stops the parser from inside a callback; it is not an error
+    pass
+
+
+class Shared:
+    """What the readers of a port's connections have in common."""
+
+    def __init__(self, router: Router, limits: Limits) -> None:
+        self.router = router
+        self.limits = limits
+        self.known = KnownHeads(limits.body_bytes, limits.header_bytes)
+        self.bodies = Budget(limits.bodies_bytes)
+
+
+class RequestReader:
+    """
+    Feed it what arrives; take requests, and at most one refusal as the last, from ``pending``.
+
+    ``last`` becomes True when nothing more is read: after a refusal, and after a request that ends its
+    connection. ``go_on`` is called when a client that sent ``Expect: 100-continue`` should send its body.
+    Who takes a request from ``pending`` gives ``request.held`` back to the budget when it is answered.
+    """
+
+    def __init__(self, shared: Shared, respond: Respond, go_on: Callable[[], None]) -> None:
+        self.pending: deque[Request | Response] = deque()
+        self.last = False
+        self.receiving = False
+        """A request has begun to arrive."""
+        self.begun = 0.0
+        """When it began."""
+        self._router = shared.router
+        self._limits = shared.limits
+        self._known = shared.known
+        self._whole = shared.known.whole
+        self._bodies = shared.bodies
+        self._respond = respond
+        self._go_on = go_on
+        self._parser = httptools.HttpRequestParser(self)
+        # The message that the parser is in.
+        self._head = Head()
+        self._head_complete = False
+        self._head_bytes = 0
+        self._chunks: list[bytes] = []
+        self._body_bytes = 0
+        self._held = 0
+        self._body_framing: bytes | None = None  # of a body behind a head that asks for an upgrade
+        self._refusal: Response | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Read the bytes that arrived; nothing after the ``last`` request."""
+        if self.last:
+            return
+        try:
+            if not self.receiving:
+                data = self._take_known(data)
+            if data:
+                in_head = self.receiving and not self._head_complete
+                self._parse(data)
+                if in_head and self.receiving and not self._head_complete:
+                    self._head_bytes += len(data)
+                    if self._head_bytes > self._limits.header_bytes:
+                        self.refuse(self._too_large_head())
+        except httptools.HttpParserError as error:
+            self.refuse(self._refusal or error_response(400, f"not a valid HTTP request: {error}"))
+
+    def refuse(self, refusal: Response) -> None:
+        """Let ``refusal`` follow on what was read before: the rest cannot be understood, or is not wanted."""
+        if not self.last:
+            self.abandon()
+            self.pending.append(refusal)
+
+    def abandon(self) -> None:
+        """Read no more; a request that has not arrived as a whole is forgotten."""
+        self.last = True
+        self.receiving = False
+        self._chunks = []
+        self._bodies.give(self._held)
+        self._held = 0
+
+    def _take_known(self, data: bytes) -> bytes:
+        """Take complete requests with known heads; return the rest, for the parser."""
+        start, size = 0, len(data)
+        while True:
+            end = data.find(b"\r\n\r\n", start) + 4
+            if end == 3:
+                break
+            raw = data[start:end]
+            head = self._whole.get(raw)
+            if head is None:
+                head = self._known.match(raw)
+                if head is None:
+                    return self._learn(raw, data[end:])
+            length = head.length
+            stop = end + length
+            if stop > size:
+                break
+            request = Request(head, data[end:stop], perf_counter(), self._respond)
+            if length > _SMALL_BODY:
+                if not self._bodies.take(length):
+                    self.refuse(self._bodies.refusal)
+                    return b""
+                request.held = length
+            self._complete(request)
+            start = stop
+            if start == size or self.last:
+                return b""
+        return data[start:] if start else data
+
+    def _learn(self, raw: bytes, rest: bytes) -> bytes:
+        """Parse a head that is not known, and remember it where the parser then stands behind it."""
+        before = self._head
+        self._parse(raw)
+        if self.last:
+            return b""
+        if self._head is not before and self._head_complete:  # and not just empty lines before a request
+            self._known.learn(raw, self._head)
+            if not self.receiving and rest:
+                return self._take_known(rest)
+        return rest
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # The request asked for another protocol and gets HTTP/1.1's answer, and no other after it: a
+            # proxy may by now pass on bytes that it no longer reads.
+            if self._body_framing is None:
+                self.last = True
+                return
+            self._parser = body_parser(self, self._body_framing)
+            self._body_framing = None
+            self._parser.feed_data(data[upgrade.args[0] :])
+
+    # -- parser callbacks --------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.last:
+            raise _Refused
+        self.receiving = True
+        self.begun = perf_counter()
+        self._head = Head()
+        self._head_complete = False
+        self._head_bytes = 0
+        self._chunks = []
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._expect_receiving()
+        head = self._head
+        head.target += url
+        if len(head.target) > _MAX_TARGET:
+            self._stop(error_response(414, f"the request target is longer than {_MAX_TARGET} bytes"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._expect_receiving()
+        self._head_bytes += len(name) + len(value) + 4
+        headers = self._head.headers
+        if self._head_bytes > self._limits.header_bytes or len(headers) >= self._limits.header_count:
+            self._stop(self._too_large_head())
+        if self._head_complete:
+            return  # a trailer: counted, not used
+        name = name.lower()
+        if name not in headers:
+            headers[name] = value
+        elif name in _SINGLE:
+            self._stop(error_response(400, f"the header {name.decode('latin-1')} was sent more than once"))
+        else:
+            headers[name] += b", " + value
+
+    def on_headers_complete(self) -> None:
+        self._expect_receiving()
+        head, parser = self._head, self._parser
+        self._head_complete = True
+        head.method = parser.get_method()
+        version = parser.get_http_version()
+        refusal = _check_head(head, version, self._limits.body_bytes)
+        if refusal is not None:
+            self._stop(refusal)
+        head.length = int(head.headers.get(b"content-length", b"0"))
+        request_id = head.headers.get(b"x-request-id")
+        if request_id is not None and REQUEST_ID.fullmatch(request_id):
+            head.request_id = request_id
+        # HTTP/1.0 would want a header to keep the connection, and nobody who uses it is in a hurry.
+        head.keep_alive = version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
+        if parser.should_upgrade() and head.method != b"CONNECT":
+            self._body_framing = framing(head.headers)
+        head.route = self._router.resolve(head)
+        if b"expect" in head.headers:
+            self._expect(head, version)
+
+    def on_body(self, chunk: bytes) -> None:
+        self._expect_receiving()
+        size = len(chunk)
+        self._body_bytes += size
+        if self._body_bytes > self._limits.body_bytes:
+            self._stop(too_large_body(self._limits.body_bytes))
+        if type(self._head.route) is Route:
+            if not self._bodies.take(size):
+                self._stop(self._bodies.refusal)
+            self._held += size
+            self._chunks.append(chunk)
+
+    def on_message_complete(self) -> None:
+        if self._body_framing is not None:
+            return  # the parser stops here for the upgrade, and the body is yet to come
+        self._expect_receiving()
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        request = Request(self._head, body, perf_counter(), self._respond)
+        request.held, self._held = self._held, 0
+        self._chunks = []
+        self.receiving = False
+        self._complete(request)
+
+    # -- the rest ----------------------------------------------------------------------------------
+
+    def _complete(self, request: Request) -> None:
+        pending = self.pending
+        pending.append(request)
+        if not request.head.keep_alive or len(pending) > self._limits.pipelined:
+            request.last = True
+            self.last = True
+
+    def _expect_receiving(self) -> None:
+        if not self.receiving:
+            raise _Refused
+
+    def _stop(self, refusal: Response) -> None:
+        self._refusal = refusal
+        raise _Refused
+
+    def _too_large_head(self) -> Response:
+        limits = self._limits
+        return error_response(
+            431, f"the headers are larger than {limits.header_bytes} bytes or more than {limits.header_count}"
+        )
+
+    def _expect(self, head: Head, version: str) -> None:
+        if head.headers[b"expect"].lower() != b"100-continue":
+            self._stop(error_response(417, "the only expectation known is 100-continue"))
+        if isinstance(head.route, Response):
+            self._stop(head.route)
+        if version == "1.1" and not self.pending:
+            self._go_on()
+
+
+def too_large_body(limit: int) -> Response:
+    return error_response(413, f"the body is larger than {limit} bytes; send fewer rows in a request")
+
+
+def _check_head(head: Head, version: str, body_limit: int) -> Response | None:
+    """Return the refusal of a request whose head forbids to go on on this connection, or None."""
+    headers = head.headers
+    if version not in ("1.1", "1.0"):
+        return error_response(505, "use HTTP/1.1")
+    if version == "1.1" and b"host" not in headers:
+        return error_response(400, "the header Host is missing")
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None:
+        if version == "1.0" or b"content-length" in headers:
+            return error_response(400, "Transfer-Encoding is not allowed in this request")
+        if coding.lower() != b"chunked":
+            return error_response(501, "the only Transfer-Encoding known is chunked")
+    elif int(headers.get(b"content-length", b"0")) > body_limit:
+        return too_large_body(body_limit)
+    return None
