@@ -1,0 +1,443 @@
+"""
+Counting what a process answers, off the hot path: requests are noted one by one and folded in bulk.
+
+Folding runs on the event loop, a few hundred requests at a time and at least four times a second; rows of
+large requests are folded in pieces, one a turn of the loop.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solera_core.baseline import LABEL, SCORE, Baseline, score
+from solera_core.counters import CORRECT, ERROR, LABELS, OUTCOME_FIELDS, SQUARED_ERROR, Layout, OutcomeKey
+from solera_core.histogram import CategoricalBins
+from solera_core.schema import STRING
+from solera_core.units import BUCKETS, GROUP_SHIFT, GROUPS, unit_hash
+from solera_server.counter_memory import (
+    GRACE_SECONDS,
+    MAX_ARMS,
+    MAX_OUTCOMES,
+    TALLIES,
+    CounterMemory,
+    arm_names,
+    outcome_names,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from solera_core.histogram import Bins
+    from solera_core.schema import Schema
+    from solera_server.batch import Batch
+    from solera_server.predictor import Outputs
+
+NO_ARM, SHADOW_ARM, MORE_ARMS = "none", "shadow", "~more"
+MAX_BINS = 4096
+"""Features are counted in the schema's order as far as this many bins go."""
+MAX_NOTED = 512
+"""Requests that may wait to be folded."""
+MAX_CELLS = 65_536
+"""Rows times columns that are folded in one turn of the loop."""
+_MAX_CLASSES = 100
+_ARM = re.compile(rb"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_EPOCH = re.compile(rb"[0-9]{1,15}")
+
+
+class Names(NamedTuple):
+    """Names of the headers, lower case, by which the route tells arm and epoch, and the client its unit."""
+
+    arm: bytes = b"x-solera-arm"
+    epoch: bytes = b"x-solera-weight-epoch"
+    shadow: bytes = b"x-solera-shadow"
+    unit: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Which columns of a batch and which outputs are counted, in which bins, beginning at which offset."""
+
+    layout: Layout
+    numbers: tuple[tuple[int, int, Bins], ...]
+    """Column of ``Batch.numbers``, offset, bins."""
+    texts: tuple[tuple[int, int, Bins], ...]
+    """Position in ``Batch.texts``, offset, bins."""
+    outputs: tuple[tuple[str, int, Bins], ...]
+    left_out: int
+    """Features that have no counters."""
+
+
+def counted(schema: Schema, baseline: Baseline | None, thresholds: Sequence[float]) -> Counted:
+    """Return what is counted for a model; without a baseline no features, and labels only."""
+    features, numbers, texts = [], [], []
+    offset = number = text = 0
+    for feature in schema.features if baseline is not None else ():
+        bins = baseline.features[feature.name].bins if baseline is not None else CategoricalBins(())
+        if offset + bins.size > MAX_BINS:
+            break
+        if feature.type == STRING:
+            texts.append((text, offset, bins))
+            text += 1
+        else:
+            numbers.append((number, offset, bins))
+            number += 1
+        features.append((feature.name, bins.size))
+        offset += bins.size
+    outputs, predictions = [], []
+    offset = 0
+    for name, bins in _prediction_bins(schema, baseline):
+        outputs.append((name, offset, bins))
+        predictions.append((name, bins.size))
+        offset += bins.size
+    layout = Layout(tuple(features), tuple(predictions), tuple(thresholds))
+    left_out = len(schema.features) - len(features)
+    return Counted(layout, tuple(numbers), tuple(texts), tuple(outputs), left_out)
+
+
+def _prediction_bins(schema: Schema, baseline: Baseline | None) -> list[tuple[str, Bins]]:
+    if baseline is not None and baseline.predictions:
+        return [(name, histogram.bins) for name, histogram in baseline.predictions.items()]
+    classes = schema.target.classes
+    return [] if classes is None else [(LABEL, CategoricalBins(classes[:_MAX_CLASSES]))]
+
+
+class Noted(NamedTuple):
+    """An answered request. ``number`` is the hash of its unit, or drawn when it has none."""
+
+    arm: tuple[bytes | None, bytes | None, bool]
+    has_unit: bool
+    number: int
+    status: int
+    seconds: float
+    moment: float
+    batch: Batch | None
+    outputs: Outputs | None
+
+
+class Identity:
+    """Reads arm and unit of a request from its headers."""
+
+    def __init__(self, names: Names, key: bytes) -> None:
+        self._names, self._key = names, key
+
+    def arm(self, headers: Mapping[bytes, bytes]) -> tuple[bytes | None, bytes | None, bool]:
+        """Return the headers that name the arm as they came, and whether the request is a copy."""
+        names = self._names
+        shadow = names.shadow in headers or headers.get(b"host", b"").partition(b":")[0].endswith(b"-shadow")
+        return headers.get(names.arm), headers.get(names.epoch), shadow
+
+    def unit(self, headers: Mapping[bytes, bytes]) -> int | None:
+        """Return the hash of the request's unit, or None when it names none."""
+        name = self._names.unit
+        raw = headers.get(name) if name is not None else None
+        return unit_hash(raw, self._key) if raw else None
+
+
+def arm_key(arm: tuple[bytes | None, bytes | None, bool]) -> tuple[str, int]:
+    """Return name and weight epoch of an arm; what is not written as the route writes it is no arm."""
+    name, epoch, shadow = arm
+    known = name is not None and _ARM.fullmatch(name) and epoch is not None and _EPOCH.fullmatch(epoch)
+    number = int(epoch) if known and epoch is not None else 0
+    if shadow:
+        return SHADOW_ARM, number
+    return (name.decode(), number) if known and name is not None else (NO_ARM, 0)
+
+
+class _Open:
+    """A window that this process counts in, with what a fold needs at hand."""
+
+    def __init__(self, region: Any, limit: int) -> None:
+        self.region = region
+        self._limit = limit
+        self._arms = {name: index for index, name in enumerate(arm_names(region))}
+        self._raw: dict[Any, int] = {}
+        self._outcomes = {name: index for index, name in enumerate(outcome_names(region))}
+        count = int(region["units"])
+        self._known = set(
+            zip(region["unit_arm"][:count].tolist(), region["unit_hash"][:count].tolist(), strict=True)
+        )
+
+    @property
+    def arms(self) -> int:
+        return len(self._arms)
+
+    def arm(self, raw: tuple[bytes | None, bytes | None, bool]) -> int:
+        """Return the place of an arm."""
+        index = self._raw.get(raw)
+        if index is None:
+            index = self._arm(arm_key(raw))
+            if len(self._raw) < 1024:
+                self._raw[raw] = index
+        return index
+
+    def _arm(self, key: tuple[str, int]) -> int:
+        index = self._arms.get(key)
+        if index is None:
+            if len(self._arms) >= MAX_ARMS - 1 and key[0] != MORE_ARMS:
+                return self._arm((MORE_ARMS, 0))
+            index = self._arms[key] = len(self._arms)
+            self.region["arm_names"][index] = (key[0].encode(), key[1])
+            self.region["arms"] = index + 1
+        return index
+
+    def outcome(self, key: OutcomeKey) -> Any:
+        """Return the sums of an outcome; shape (fields, buckets)."""
+        index = self._outcomes.get(key)
+        if index is None:
+            if len(self._outcomes) >= MAX_OUTCOMES - 1 and key.arm != MORE_ARMS:
+                return self.outcome(OutcomeKey(MORE_ARMS, MORE_ARMS, 0, 0, 0.0))
+            index = self._outcomes[key] = len(self._outcomes)
+            values = (key.version.encode(), key.arm.encode(), key.epoch, key.day, key.clip)
+            self.region["outcome_names"][index] = values
+            self.region["outcomes"] = index + 1
+        return self.region["sums"][index]
+
+    def add_units(self, arms: NDArray[np.intp], hashes: NDArray[np.uint64]) -> None:
+        """Take units into the sample, and lower its threshold while it has too many."""
+        region = self.region
+        halvings = int(region["halvings"])
+        if halvings:
+            below = hashes < np.uint64(1 << (64 - halvings))
+            arms, hashes = arms[below], hashes[below]
+        known = self._known
+        new = set(zip(arms.tolist(), hashes.tolist(), strict=True)) - known
+        if not new:
+            return
+        known |= new
+        if len(known) <= self._limit:
+            start = int(region["units"])
+            self._write(start, list(new))
+            return
+        while len(known) > self._limit:
+            halvings += 1
+            bound = 1 << (64 - halvings)
+            known = {item for item in known if item[1] < bound}
+        self._known = known
+        region["halvings"] = halvings
+        self._write(0, list(known))
+
+    def _write(self, start: int, items: list[tuple[int, int]]) -> None:
+        region, stop = self.region, start + len(items)
+        if items:
+            region["unit_arm"][start:stop] = [arm for arm, _ in items]
+            region["unit_hash"][start:stop] = np.array([number for _, number in items], dtype=np.uint64)
+        region["units"] = stop
+
+
+class Counters:
+    """
+    The counters of one process. ``note`` is for the hot path; ``fold`` is to be called now and then.
+
+    What is noted more than a second after its window's end counts in the window that is open then, since
+    the other may have been read.
+    """
+
+    def __init__(self, memory: CounterMemory, what: Counted, process: int = 0) -> None:
+        self._memory, self._what, self._process = memory, what, process
+        self._noted: list[Noted] = []
+        self._large: deque[tuple[Noted, int, int]] = deque()
+        self._windows: dict[int, _Open] = {}
+        self._thresholds = what.layout.thresholds
+        self._columns = max(1, len(what.numbers) + len(what.texts) + len(what.outputs))
+        self._piece = max(1, MAX_CELLS // self._columns)
+        self._cells = 0
+
+    def note(self, noted: Noted) -> bool:
+        """Note an answered request; True when it is time to fold."""
+        self._noted.append(noted)
+        if noted.batch is not None:
+            self._cells += noted.batch.rows * self._columns
+        return len(self._noted) >= MAX_NOTED or self._cells >= MAX_CELLS
+
+    def fold(self) -> bool:
+        """Count what was noted, and one piece of a large request; True while there is more to fold."""
+        noted, self._noted, self._cells = self._noted, [], 0
+        start = 0
+        while start < len(noted):
+            number = self._number(noted[start].moment)
+            stop = len(noted)
+            if self._number(noted[-1].moment) != number:
+                stop = next(i for i in range(start, stop) if self._number(noted[i].moment) != number)
+            self._fold(noted[start:stop], self._window(number))
+            start = stop
+        if self._large:
+            self._fold_piece()
+        return bool(self._large)
+
+    def finish(self) -> None:
+        """Fold all there is."""
+        while self.fold():
+            pass
+
+    def outcome(
+        self, key: OutcomeKey, bucket: int, *, correct: bool = False, error: int = 0, square: int = 0
+    ) -> None:
+        """Count a label that arrived for a prediction; error and square in steps."""
+        now = self._memory.boot.now()
+        sums = self._window(self._memory.number(now)).outcome(key)
+        for name, value in ((LABELS, 1), (CORRECT, int(correct)), (ERROR, error), (SQUARED_ERROR, square)):
+            sums[OUTCOME_FIELDS.index(name), bucket] += value
+
+    def _number(self, moment: float) -> int:
+        """Return the window in which something that happened at a moment can still be counted."""
+        memory = self._memory
+        number = memory.number(moment)
+        now = memory.boot.now()
+        if now > (number + 1) * memory.seconds + GRACE_SECONDS:
+            return memory.number(now)
+        return number
+
+    def _window(self, number: int) -> _Open:
+        window = self._windows.get(number)
+        if window is None:
+            for old in [other for other in self._windows if other < number - 1]:
+                del self._windows[old]
+            region = self._memory.region(self._process, number)
+            window = self._windows[number] = _Open(region, self._memory.unit_limit)
+        return window
+
+    def _fold(self, noted: list[Noted], window: _Open) -> None:
+        arms, with_unit, numbers, statuses, seconds, moments, batches, outputs = zip(*noted, strict=True)
+        count = len(noted)
+        place = window.arm
+        arm = np.fromiter(map(place, arms), np.intp, count)
+        number = np.fromiter(numbers, np.uint64, count)
+        has_unit = np.fromiter(with_unit, np.bool_, count)
+        bucket = (number % np.uint64(BUCKETS)).astype(np.intp)
+        rows = np.fromiter((0 if batch is None else batch.rows for batch in batches), np.intp, count)
+        self._tally(window, arm * BUCKETS + bucket, rows, statuses, seconds)
+        if has_unit.any():
+            window.add_units(arm[has_unit], number[has_unit])
+        if not rows.any():
+            return
+        group = ((number >> np.uint64(GROUP_SHIFT)) % np.uint64(GROUPS)).astype(np.intp)
+        if not has_unit.all():
+            group = np.where(has_unit, group, self._subwindows(np.fromiter(moments, np.float64, count)))
+        large = rows > self._piece
+        if large.any():
+            for index in np.flatnonzero(large).tolist():
+                self._large.append((noted[index], int(arm[index]), int(group[index])))
+        chosen = np.flatnonzero((rows > 0) & ~large)
+        if len(chosen):
+            self._count(
+                window,
+                [batches[index] for index in chosen.tolist()],
+                [outputs[index] for index in chosen.tolist()],
+                rows=rows[chosen],
+                arm=arm[chosen],
+                group=group[chosen],
+            )
+
+    def _subwindows(self, moments: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return groups for requests without a unit: by time, since what comes together is alike."""
+        seconds = self._memory.seconds
+        found = (moments % seconds * GROUPS / seconds).astype(np.intp)
+        return np.minimum(found, GROUPS - 1)
+
+    def _tally(
+        self,
+        window: _Open,
+        index: NDArray[np.intp],
+        rows: NDArray[np.intp],
+        statuses: Sequence[int],
+        seconds: Sequence[float],
+    ) -> None:
+        size = window.arms * BUCKETS
+        tallies = window.region["tallies"][: window.arms]
+
+        def add(place: int, found: NDArray[Any]) -> None:
+            tallies[:, place] += found.reshape(-1, BUCKETS).astype(np.uint32)
+
+        add(0, np.bincount(index, minlength=size))
+        add(1, np.bincount(index, weights=rows, minlength=size))
+        status = np.fromiter(statuses, np.intp, len(index))
+        if status.max() >= 400:
+            add(2, np.bincount(index[(status >= 400) & (status < 500)], minlength=size))
+            add(3, np.bincount(index[status >= 500], minlength=size))
+        taken = np.fromiter(seconds, np.float64, len(index))
+        longest = taken.max()
+        for place, threshold in enumerate(self._thresholds):
+            if longest > threshold:
+                add(len(TALLIES) + place, np.bincount(index[taken > threshold], minlength=size))
+
+    def _count(
+        self,
+        window: _Open,
+        batches: Sequence[Batch],
+        outputs: Sequence[Outputs],
+        *,
+        rows: NDArray[np.intp],
+        arm: NDArray[np.intp],
+        group: NDArray[np.intp],
+    ) -> None:
+        """Count features and predictions of requests; arrays have an item for each request."""
+        what, single = self._what, bool((rows == 1).all())
+        group_of_row = group if single else np.repeat(group, rows)
+        base = group_of_row * self._memory.bins
+        found = []
+        if what.numbers:
+            numbers = np.concatenate([batch.numbers for batch in batches])
+            found += [base + offset + bins.codes(numbers[:, column]) for column, offset, bins in what.numbers]
+        for position, offset, bins in what.texts:
+            texts = np.concatenate([batch.texts[position] for batch in batches])
+            found.append(base + offset + bins.codes(texts))
+        if found:
+            features = window.region["features"]
+            features += np.bincount(np.concatenate(found), minlength=len(features)).astype(np.uint32)
+        for name, offset, bins in what.outputs:
+            cell = arm * GROUPS + group
+            self._count_output(window, (name, offset, bins), outputs, rows=rows, cell=cell)
+
+    def _count_output(
+        self,
+        window: _Open,
+        output: tuple[str, int, Bins],
+        outputs: Sequence[Outputs],
+        *,
+        rows: NDArray[np.intp],
+        cell: NDArray[np.intp],
+    ) -> None:
+        name, offset, bins = output
+        source = "predict_proba" if name == SCORE else "predict"
+        have = [index for index, arrays in enumerate(outputs) if source in arrays]
+        if not have:
+            return
+        values = np.concatenate([outputs[index][source] for index in have])
+        if name == SCORE:
+            values = score(values)
+        if len(have) < len(outputs):
+            rows, cell = rows[have], cell[have]
+        size = self._memory.prediction_bins
+        index = np.repeat(cell, rows) * size + offset + bins.codes(values)
+        arms = window.arms
+        counts = np.bincount(index, minlength=arms * GROUPS * size).astype(np.uint32)
+        window.region["predictions"][:arms] += counts.reshape(arms, -1)
+
+    def _fold_piece(self) -> None:
+        noted, arm, group = self._large.popleft()
+        batch, outputs = noted.batch, noted.outputs
+        if batch is None or outputs is None:
+            raise AssertionError("a request without rows is not large")
+        stop = min(self._piece, batch.rows)
+        piece = {name: array[:stop] for name, array in outputs.items()}
+        window = self._window(self._number(noted.moment))
+        # The window may have changed meanwhile: its places are its own.
+        arm = window.arm(noted.arm)
+        one = {"rows": np.array([stop]), "arm": np.array([arm]), "group": np.array([group])}
+        self._count(window, [batch.slice(0, stop)], [piece], **one)
+        if stop < batch.rows:
+            rest = {name: array[stop:] for name, array in outputs.items()}
+            left = noted._replace(batch=batch.slice(stop, batch.rows), outputs=rest)
+            self._large.appendleft((left, arm, group))
+
+
+def drawn() -> int:
+    """Return a number for a request without a unit: it is a unit of its own."""
+    return secrets.randbits(64)
