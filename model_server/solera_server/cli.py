@@ -14,7 +14,7 @@ from solera_core.failures import Failure, Reason
 from solera_server import __version__, logs
 from solera_server.limits import Limits
 from solera_server.termination import report
-from solera_server.threads import limit_threads
+from solera_server.threads import limit_threads, worker_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,11 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     try:
-        threads = limit_threads(os.environ)
+        workers = options.workers or worker_count(os.environ)
+        threads = limit_threads(os.environ, workers=workers)
     except ValueError as error:
         raise Failure(Reason.BAD_SPEC, f"SOLERA_CPUS: {error}") from error
-    log.debug("threads", extra={"threads": threads})
+    log.debug("threads", extra={"threads": threads, "workers": workers})
     from solera_server import run
+    from solera_server.options import Options
 
     directory: Path = options.model
     name = options.name or directory.resolve().name
@@ -70,7 +72,7 @@ def _serve(options: argparse.Namespace) -> int:
         name = "model"
     limits = Limits(**{field: getattr(options, field) for _, field, _, _ in _LIMIT_OPTIONS})
     return run.serve(
-        run.Options(
+        Options(
             model=directory,
             name=name,
             version=options.version_name,
@@ -82,6 +84,8 @@ def _serve(options: argparse.Namespace) -> int:
             drain_timeout=options.drain_timeout,
             stall_seconds=options.stall_timeout,
             limits=limits,
+            workers=workers,
+            threads=threads,
         )
     )
 
@@ -118,6 +122,11 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", default=host, help="address to listen on, * for all (%(default)s)")
     serve.add_argument("--port", type=_port, default=8080, help="model port (%(default)s; 0: any free one)")
     serve.add_argument("--management-port", type=_port, default=8081, help="probes and metrics (%(default)s)")
+    serve.add_argument(
+        "--workers",
+        type=_positive,
+        help="processes that answer on the model port (default: the whole CPUs that can be had)",
+    )
     serve.add_argument(
         "--drain-delay",
         type=_seconds,

@@ -11,6 +11,14 @@ import orjson
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+_identity: dict[str, object] = {}
+
+
+def identify(**fields: object) -> None:
+    """Add fields to every line of this process."""
+    _identity.update(fields)
+
+
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, event, whatever was given as ``extra``, and the traceback if there is one."""
 
@@ -20,6 +28,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **_identity,
         }
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
         if record.exc_info:

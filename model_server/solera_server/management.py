@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from solera_server.message import Request, Response
 from solera_server.router import Route, Router
 
 if TYPE_CHECKING:
-    from solera_server.health import Health, Verdict
+    from solera_server.health import Verdict
     from solera_server.metrics import Metrics
 
 
-def router(health: Health, metrics: Metrics) -> Router:
+class Probed(Protocol):
+    """Answers the probes: for one process, or for all workers together."""
+
+    def live(self) -> Verdict: ...
+
+    def ready(self) -> Verdict: ...
+
+
+def router(health: Probed, metrics: Metrics) -> Router:
     """Return the routes of the management port."""
 
     def livez(_request: Request) -> Response:

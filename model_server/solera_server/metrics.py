@@ -180,6 +180,11 @@ class Metrics:
         yield latency
 
 
+def clear_gauges(shared: SharedCounters, slot: int) -> None:
+    """Take back what a process that has ended said of itself."""
+    shared.slot(slot)["gauges"][:] = 0.0
+
+
 class _Histogram:
     __slots__ = ("counts", "sum")
 

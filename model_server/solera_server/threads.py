@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
 UNLIMITED = 4
 """Threads at most where nothing limits the process: the requests of a model seldom gain from more."""
+
+MAX_WORKERS = 16
+"""Worker processes at most, unless more are asked for."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 _VARIABLES = (
@@ -69,16 +73,49 @@ def usable_cpus(machine: int, affinity: int, granted: float | None) -> float:
     return affinity if affinity < machine else min(machine, UNLIMITED)
 
 
-def limit_threads(environ: MutableMapping[str, str], usable: float | None = None) -> int:
-    """
-    Set the thread counts where they are not set, and return the count.
+def available() -> float:
+    """Return how many CPUs this process may have, whatever the environment says."""
+    affinity = len(os.sched_getaffinity(0))
+    return usable_cpus(os.cpu_count() or affinity, affinity, quota())
 
-    It is ``SOLERA_CPUS``, whole, and no more than ``usable`` (by default what this process may have).
+
+def worker_count(environ: Mapping[str, str], usable: float | None = None) -> int:
     """
-    if usable is None:
-        affinity = len(os.sched_getaffinity(0))
-        usable = usable_cpus(os.cpu_count() or affinity, affinity, quota())
-    count = max(1, math.floor(min(cpus(environ.get("SOLERA_CPUS")), usable)))
+    Return how many worker processes to run by default: the whole CPUs of ``SOLERA_CPUS`` that can be had.
+
+    Without the variable it is what can be had (``usable``, by default of this process).
+
+    Raises ValueError when the variable is not a positive quantity.
+    """
+    most = available() if usable is None else usable
+    if environ.get("SOLERA_CPUS", "").strip():
+        most = min(most, cpus(environ["SOLERA_CPUS"]))
+    return min(MAX_WORKERS, max(1, math.floor(most)))
+
+
+def limit_threads(environ: MutableMapping[str, str], usable: float | None = None, workers: int = 1) -> int:
+    """
+    Set the thread counts where they are not set, and return the count of each worker.
+
+    It is ``SOLERA_CPUS``, whole, and no more than ``usable`` (by default what this process may have), shared
+    out among the workers. With several of these the count is set to 1 in any case: OpenMP does not survive
+    a fork once it has had threads. They get theirs by ``allow_threads``.
+    """
+    most = available() if usable is None else usable
+    count = max(1, math.floor(min(cpus(environ.get("SOLERA_CPUS")), most) / workers))
+    if workers == 1:
+        for name in _VARIABLES:
+            environ.setdefault(name, str(count))
+        return count
+    given = environ.get("OMP_NUM_THREADS", "")
     for name in _VARIABLES:
-        environ.setdefault(name, str(count))
-    return count
+        environ[name] = "1"
+    return int(given) if given.isdecimal() and int(given) > 0 else count
+
+
+def allow_threads(count: int) -> None:
+    """Give the libraries that are loaded, if scikit-learn is among them, ``count`` threads."""
+    if count > 1 and "sklearn" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(count)

@@ -83,4 +83,5 @@ async def running(*arguments: str | Path, **environ: str) -> AsyncIterator[Proce
 
 
 def serve_arguments(directory: Path, *more: str) -> list[str | Path]:
-    return ["serve", "--model", directory, "--port", "0", "--management-port", "0", *more]
+    """One process, unless ``more`` says otherwise."""
+    return ["serve", "--model", directory, "--port", "0", "--management-port", "0", "--workers", "1", *more]

@@ -123,7 +123,7 @@ def test_log_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
         ["--model", "x", "--max-body-bytes", "0"],
         ["--model", "x", "--receive-timeout", "-1"],
         ["--model", "x", "--drain-delay", "nan"],
-        ["--model", "x", "--workers", "2"],
+        ["--model", "x", "--workers", "0"],
         ["fetch", "--uri", "x"],
         ["evaluate"],
     ],

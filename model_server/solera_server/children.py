@@ -1,0 +1,158 @@
+"""What the forked processes of a server do: a worker answers on the model port, the manager on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import uvloop
+
+from solera_core.failures import EXIT_BUG, Failure
+from solera_server import logs, management
+from solera_server.board import BEAT_SECONDS, Board, PoolHealth, Stage
+from solera_server.http_server import HttpServer
+from solera_server.metrics import Metrics
+from solera_server.model_port import ModelPort
+from solera_server.termination import report
+from solera_server.threads import allow_threads
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from solera_server.load import LoadedModel
+    from solera_server.options import Options
+    from solera_server.shared import SharedCounters
+
+log = logging.getLogger(__name__)
+
+DRAIN = b"d"
+HASTEN = b"h"
+STOP = b"s"
+_PR_SET_PDEATHSIG = 1
+
+
+def run(main: Callable[[int], int], control: int, parent: int) -> NoReturn:
+    """Be a child: call ``main`` with the pipe on which the parent speaks, and end the process."""
+    code = EXIT_BUG
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        _die_with(parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
+        code = main(control)
+    except Failure as failure:
+        code = report(failure)
+    except BaseException:
+        log.exception("failed")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not sys.exit: what the parent wants done at its own end is not this process's to do.
+        os._exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What all processes of a server have in common."""
+
+    options: Options
+    board: Board
+    counters: SharedCounters
+
+
+def work(pool: Pool, slot: int, loaded: LoadedModel, sockets: list[socket.socket], control: int) -> int:
+    """Answer requests until told to drain; return the exit code."""
+    options, board = pool.options, pool.board
+    logs.identify(worker=slot)
+    allow_threads(options.threads)
+
+    async def life() -> int:
+        stop, hasten = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        # Whoever signals the whole group must not shorten the delay: only the parent hastens.
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        _obey(control, {DRAIN: [stop], HASTEN: [stop, hasten], STOP: [stop, hasten], b"": [stop, hasten]})
+        metrics = Metrics(options.name, options.version or "", pool.counters, slot)
+        model = ModelPort(options, metrics)
+        await model.open(loaded, sockets)
+        board.occupy(slot, Stage.SERVING, os.getpid())
+        beating = asyncio.create_task(_beat(board, slot, model, metrics))
+        log.debug("worker serves")
+        await stop.wait()
+        board.change(slot, Stage.DRAINING)
+        board.add_cut(slot, await model.drain(hasten))
+        beating.cancel()
+        metrics.flush()
+        return 0
+
+    return uvloop.run(life())
+
+
+def manage(
+    pool: Pool, sockets: list[socket.socket], control: int, known: tuple[str, dict[str, str]] | None
+) -> int:
+    """Answer probes and scrapes until told to stop. ``known``: version and facts of the model, if loaded."""
+    options, board = pool.options, pool.board
+    logs.identify(worker="management")
+
+    async def life() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: None)
+        _obey(control, {STOP: [stop], b"": [stop]})
+        health = PoolHealth(board, options.stall_seconds, loaded=known is not None)
+        metrics = Metrics(options.name, options.version or "", pool.counters, slot=None)
+        if known is not None:
+            metrics.identify(*known)
+        metrics.pids = board.pids
+        metrics.gauges["solera_server_ready"] = (
+            "1 while the server wants requests.",
+            lambda: float(health.ready().good),
+        )
+        server = HttpServer(management.router(health, metrics), options.limits)
+        await server.serve(sockets)
+        await stop.wait()
+        server.stop_listening()
+        await server.finish(loop.time() + 1.0)
+        return 0
+
+    return uvloop.run(life())
+
+
+async def _beat(board: Board, slot: int, model: ModelPort, metrics: Metrics) -> None:
+    while True:
+        board.beat(slot, model.worker.busy_seconds())
+        metrics.flush()
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+def _obey(control: int, words: dict[bytes, list[asyncio.Event]]) -> None:
+    """Set the events of each word that the parent says; the empty word is its end."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        said = os.read(control, 16)
+        for word in [said[index : index + 1] for index in range(len(said))] or [b""]:
+            for event in words.get(word, ()):
+                event.set()
+        if not said:
+            loop.remove_reader(control)
+
+    loop.add_reader(control, read)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, however that ends."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(EXIT_BUG)

@@ -1,0 +1,98 @@
+"""What one process does on the model port: it predicts, is counted, and ends without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from solera_server.health import Health, Phase
+from solera_server.http_server import HttpServer
+from solera_server.listening import refuse_new, waiting
+from solera_server.serving import Serving
+from solera_server.worker import Worker
+
+if TYPE_CHECKING:
+    import socket
+
+    from solera_server.load import LoadedModel
+    from solera_server.metrics import Metrics
+    from solera_server.options import Options
+
+# For handshakes under way when the port begins to close, and at most for those that wait to be accepted.
+_HANDSHAKE_SECONDS = 0.05
+_QUEUE_SECONDS = 1.0
+
+
+class ModelPort:
+    """
+    The model port of this process. Make it on the running loop.
+
+    ``health`` answers from the beginning; requests are answered from ``open`` to the end of ``drain``.
+    """
+
+    def __init__(self, options: Options, metrics: Metrics) -> None:
+        self._options = options
+        self._metrics = metrics
+        self._sockets: list[socket.socket] = []
+        self._server: HttpServer | None = None
+        self.worker = Worker(asyncio.get_running_loop(), options.limits.in_flight)
+        self.worker.start()
+        self.health = Health(self.worker, options.stall_seconds)
+
+    async def open(self, loaded: LoadedModel, sockets: list[socket.socket]) -> Serving:
+        """Answer requests for a model on sockets that are bound."""
+        options, metrics = self._options, self._metrics
+        version = options.version_of(loaded.digest)
+        metrics.identify(version, facts(loaded))
+        serving = Serving(options.name, version, loaded, self.worker, self.health, metrics, options.limits)
+        server = self._server = HttpServer(serving.router(), options.limits, metrics)
+        metrics.watch("solera_server_in_flight_requests", lambda: self.worker.in_flight)
+        metrics.watch("solera_server_queued_requests", lambda: self.worker.queued)
+        metrics.watch("solera_server_connections", lambda: server.connections)
+        self._sockets = sockets
+        await server.serve(sockets)
+        self.health.phase = Phase.SERVING
+        return serving
+
+    @property
+    def connections(self) -> int:
+        return 0 if self._server is None else self._server.connections
+
+    async def drain(self, hasten: asyncio.Event) -> int:
+        """
+        Answer as before until traffic has gone elsewhere, then close the port and finish what is there.
+
+        ``hasten`` ends the wait for traffic to go. Returns the number of connections that had to be cut.
+        """
+        options, loop, server = self._options, asyncio.get_running_loop(), self._server
+        if server is None:
+            return 0
+        deadline = loop.time() + options.drain_delay + options.drain_timeout
+        self.health.phase = Phase.DRAINING
+        server.draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hasten.wait(), options.drain_delay)
+        await self._close_port(server)
+        cut = await server.finish(deadline)
+        self.worker.stop()
+        return cut
+
+    async def _close_port(self, server: HttpServer) -> None:
+        loop = asyncio.get_running_loop()
+        refuse_new(self._sockets)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
+        limit = loop.time() + _QUEUE_SECONDS
+        # Nobody tells when the kernel's queue is empty.
+        while waiting(self._sockets) and loop.time() < limit:  # noqa: ASYNC110 - so it is looked at
+            await asyncio.sleep(0.005)
+        server.stop_listening()
+
+
+def facts(loaded: LoadedModel) -> dict[str, str]:
+    """What the metrics say of a model."""
+    return {
+        "digest": loaded.digest,
+        "sklearn": loaded.sklearn_version,
+        "predictor": loaded.predictor.kind,
+    }

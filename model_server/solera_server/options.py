@@ -1,0 +1,36 @@
+"""What a serving process is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from solera_server.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    The options of ``solera-server serve``, checked. Times are seconds.
+
+    ``host`` None means every address. ``workers`` processes answer on the model port; with more than one,
+    each has ``threads`` for BLAS and OpenMP.
+    """
+
+    model: Path
+    name: str
+    version: str | None
+    digest: str | None
+    host: str | None
+    port: int
+    management_port: int
+    drain_delay: float
+    drain_timeout: float
+    stall_seconds: float
+    limits: Limits = field(default_factory=Limits)
+    workers: int = 1
+    threads: int = 1
+
+    def version_of(self, digest: str) -> str:
+        """Return the version's name: as told, or else the beginning of the artifact's digest."""
+        return self.version or digest.replace(":", "-")[:19]
