@@ -65,13 +65,13 @@ class SklearnPredictor:
             with np.errstate(all="ignore"):
                 return {name: np.asarray(getattr(self._model, name)(rows)) for name in outputs}
         except ValueError:
-            refused = _refused_value(columns, batch.where)
+            refused = refused_value(columns, batch.where)
             if refused is None:
                 raise
             raise InputError(refused) from None
 
 
-def _refused_value(columns: Sequence[Column], where: Where) -> str | None:
+def refused_value(columns: Sequence[Column], where: Where) -> str | None:
     """Name the first value of which a ValueError of the model can come, if there is one."""
     for column, values in enumerate(columns):
         if values.dtype == np.float64:

@@ -7,7 +7,7 @@ str or NaN. TEXTS is one list of str. SPARSE is a Sparse.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,18 @@ class Sparse:
         if self.rows == 1:
             return np.zeros(len(self.data), dtype=np.int64)
         return np.repeat(np.arange(self.rows), np.diff(self.indptr))
+
+    def times(self, weights: Matrix) -> Matrix:
+        """Return the product with ``weights`` (width, outputs), each sum in the order of the values."""
+        outputs = weights.shape[1]
+        rows = self.row_numbers()
+        if outputs == 1:
+            sums: Any = np.bincount(rows, self.data * weights[self.indices, 0], self.rows)
+            return cast("Matrix", sums.reshape(self.rows, 1))
+        products = self.data[:, None] * weights[self.indices]
+        places = rows[:, None] * outputs + np.arange(outputs)
+        sums = np.bincount(places.ravel(), products.ravel(), self.rows * outputs)
+        return cast("Matrix", sums.reshape(self.rows, outputs))
 
     def fill(self, out: Matrix) -> None:
         """Write the values into zeros of shape (rows, width)."""

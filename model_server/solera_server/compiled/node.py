@@ -114,6 +114,17 @@ class Node:
         """
         return checked(self.get(key), f"{self.name}: {key}", shape, kind, finite=finite)
 
+    def array_like(self, key: str) -> NDArray[Any]:
+        """Return a row of class values: numbers, booleans or strings."""
+        value = self.get(key)
+        if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "biufUO":
+            raise self.fail(f"{key} is no row of values")
+        if value.dtype.kind == "O" and not all(
+            isinstance(item, str | int | float) for item in value.tolist()
+        ):
+            raise self.fail(f"{key} holds something that is no value")
+        return np.array(value)
+
 
 def checked(
     value: Any, where: str, shape: tuple[int | None, ...], kind: str = "f", *, finite: bool = True

@@ -9,3 +9,12 @@ class NotCompilable(Exception):  # noqa: N818 - says what the model is
 
 class Refused(ValueError):  # noqa: N818 - says what happened to the input
     """A value that scikit-learn would refuse with a ValueError: missing, infinite, or beyond float32."""
+
+    certain = False
+    """Whether the message says what is wrong; otherwise the batch tells more."""
+
+
+class UnseenCategory(Refused):
+    """A category that was not in the training data, where the model takes no others."""
+
+    certain = True

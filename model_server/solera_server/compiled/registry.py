@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from solera_server.compiled.refusals import NotCompilable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-    from solera_server.compiled.blocks import Block
     from solera_server.compiled.node import Node
 
 VERSIONS = ("1.9",)
@@ -37,26 +36,35 @@ class Estimator(Protocol):
     """
 
     n_features: int
-    exactness: str
-    """BITS: equal to scikit-learn to the bit. SUMS: sums in a fixed order, where BLAS chooses its own."""
 
-    native: bool
-    """Whether a native kernel computes it."""
+    @property
+    def exactness(self) -> str:
+        """BITS: equal to scikit-learn to the bit. SUMS: sums in a fixed order, where BLAS chooses its own."""
 
-    classes: NDArray[Any] | None
-    """The class values, as in `classes_`; None for regression."""
+    @property
+    def native(self) -> bool:
+        """Whether a native kernel computes it."""
 
-    has_probabilities: bool
+    @property
+    def classes(self) -> NDArray[Any] | None:
+        """The class values, as in `classes_`; None for regression."""
 
-    takes_sparse: bool
-    """Whether ``scores`` takes a Split (blocks.py) too."""
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether there is predict_proba."""
 
-    finite_scores: bool
-    """
-    Whether any value of X that is not finite makes a score of its row that is not finite (sums of products
-    do). Then nothing else looks for such values first; the caller looks at X when a score is not finite, and
-    refuses as scikit-learn does. Otherwise ``scores`` raises Refused for what scikit-learn refuses.
-    """
+    @property
+    def takes_sparse(self) -> bool:
+        """Whether ``scores`` takes a Split (blocks.py) too."""
+
+    @property
+    def finite_scores(self) -> bool:
+        """
+        Whether the estimator takes finite numbers only, and others make a score of their row not finite.
+
+        Sums of products are so. Then the caller looks for such values, and refuses them as scikit-learn does.
+        Otherwise ``scores`` raises Refused for what scikit-learn refuses.
+        """
 
     def scores(self, X: Any) -> NDArray[Any]:  # noqa: N803 - scikit-learn's name
         """
@@ -81,10 +89,41 @@ class Transformer(Protocol):
 
     exactness: str
 
+    kind: str
+    """The kind of block that comes out."""
+
     width: int
     """Columns of the result."""
 
-    def __call__(self, block: Block) -> Block: ...
+    origins: tuple[int, ...] | None
+    """For each column of the result the one column that it is made of; None where it is made of several."""
+
+    takes_missing: bool
+    """Whether scikit-learn's step takes NaN. None takes infinities; the caller looks for both."""
+
+    makes_missing: bool
+    """Whether NaN may come out of finite numbers or of strings."""
+
+    def __call__(self, block: Any, calm: bool) -> Any:
+        """
+        Transform a block, without changing it.
+
+        ``calm`` says that no number of the block is NaN, infinite or larger than 1e100, so that nobody need
+        look.
+        """
+
+
+class Step:
+    """The usual attributes of a Transformer."""
+
+    exactness = BITS
+    kind = "numbers"
+    takes_missing = True
+    makes_missing = False
+
+    def __init__(self, width: int, origins: Iterable[int] | None) -> None:
+        self.width = width
+        self.origins = None if origins is None else tuple(origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +144,25 @@ _transformers: dict[str, Callable[[Node, Shape], Transformer]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a transformer is given: the kind of block and its columns, known when it is compiled."""
+    """What a transformer is given and what is wanted of it, known when it is compiled."""
 
     kind: str
     """NUMBERS, STRINGS, TEXTS or SPARSE of blocks.py."""
 
     width: int
+
+    numeric: tuple[bool, ...] = ()
+    """For STRINGS: which columns hold numbers, where a branch mixes them."""
+
+    sparse: bool = False
+    """Whether the result may be SPARSE where scikit-learn's is."""
+
+    def expect(self, node: Node, kind: str, width_key: str | None = "n_features_in_") -> None:
+        """Check that this is what the fitted object takes. Raises NotCompilable."""
+        if self.kind != kind:
+            raise node.fail(f"it gets {self.kind}, not {kind}")
+        if width_key is not None and node.integer(width_key) != self.width:
+            raise node.fail(f"it was fitted on {node.get(width_key)} columns and gets {self.width}")
 
 
 def estimator(
