@@ -1,14 +1,29 @@
 /* The module solera_native: its functions and types by name. Shapes stand with each function. */
 #include "kernels.h"
+#include "trees.h"
 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
-    FUNCTION(linear),     FUNCTION(fill_rows),   FUNCTION(fill_records),
-    FUNCTION(fill_values), FUNCTION(fill_column), {NULL, NULL, 0, NULL},
+    FUNCTION(linear),      FUNCTION(expit),       FUNCTION(fill_rows),     FUNCTION(fill_records),
+    FUNCTION(fill_values), FUNCTION(fill_column), FUNCTION(tree_shap),     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+static int add_types(PyObject *module)
+{
+    PyObject *type = trees_type();
+    if (type == NULL) {
+        return -1;
+    }
+    const int failed = PyModule_AddObjectRef(module, "Trees", type);
+    Py_DECREF(type);
+    return failed;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, add_types},
+    {0, NULL},
+};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,

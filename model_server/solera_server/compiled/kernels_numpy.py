@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from solera_server.compiled.kernels_numpy_trees import Trees
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     """(rows, columns), C order"""
 
     Texts = tuple[list[str | float], ...]
+
+__all__ = ["Trees", "expit", "fill_column", "fill_records", "fill_rows", "fill_values", "linear"]
 
 LARGEST_INTEGER = 2**53
 _SLOW = object()
@@ -36,6 +40,18 @@ def linear(x: Matrix, weights: Matrix, intercept: NDArray[np.float64], out: Matr
     for column in range(x.shape[1]):
         out += x[:, column, None] * weights[column]
     out += intercept
+
+
+def expit(values: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Set ``out`` (n,) to 1 / (1 + exp(-values)), with the C library's exponential, as scipy does."""
+    out[:] = [1.0 / (1.0 + _exp(-value)) for value in values.tolist()]
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def fill_rows(rows: list[Any], kinds: bytes, numbers: Matrix, texts: Texts) -> int:

@@ -87,6 +87,7 @@ class _Reader:
             "LossNode": self._reduced,
             "ConstructorFromReduceNode": self._constructed,
             "RandomStateNode": self._opaque,
+            "RandomGeneratorNode": self._opaque,
             "SparseMatrixNode": self._opaque,
         }
 

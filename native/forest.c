@@ -1,0 +1,210 @@
+/*
+ * Walking through trees.
+ *
+ * A walk is a chain of loads, each waiting for the one before. So several walks go on in step: through LANES
+ * trees for one row, or for LANES rows through one tree, which then stays in the nearest cache. Sums are made
+ * tree by tree in either case, and begin with the same number: a row's result has the same bits alone and in
+ * company. Nothing here checks an index: trees.c did, once, when the forest was made.
+ */
+#include "trees.h"
+
+#include <float.h>
+#include <math.h>
+
+#define LANES 8
+#define INLINE static inline __attribute__((always_inline))
+
+/* Bytes of rows that are taken through all trees together: they should stay in the nearest cache. */
+#define BLOCK_BYTES 16384
+
+/* The next node of one walk; `missing` and `categorical` are constants where this is inlined. */
+INLINE uint32_t step(const Forest *forest, uint32_t at, const double *row, int missing, int categorical)
+{
+    const TreeNode *node = &forest->nodes[at];
+    const double value = row[node->feature];
+    if (!missing && !categorical) {
+        return node->left + !(value <= node->threshold);
+    }
+    const uint8_t flags = forest->flags[at];
+    const uint32_t missing_right = !(flags & MISSING_LEFT);
+    if (categorical && (flags & CATEGORICAL)) {
+        if (!(value >= 0.0 && value < 256.0)) {
+            return node->left + missing_right;
+        }
+        const Categories *categories = &forest->categories[forest->place[at]];
+        const unsigned category = (unsigned)value;
+        const uint32_t bit = 1u << (category % 32);
+        const uint32_t known = (categories->left[category / 32] | categories->right[category / 32]) & bit;
+        const uint32_t right = (categories->right[category / 32] & bit) != 0;
+        return node->left + (known ? right : missing_right);
+    }
+    return node->left + ((value > node->threshold) | ((value != value) & missing_right));
+}
+
+/* Walk one row through `LANES` trees, or through fewer (the lanes left over repeat the last tree). */
+INLINE void walk_trees(const Forest *forest, const double *row, Py_ssize_t first, uint32_t *at, int missing,
+                       int categorical)
+{
+    uint32_t moved;
+    for (int lane = 0; lane < LANES; lane++) {
+        const Py_ssize_t tree = first + lane;
+        at[lane] = forest->roots[tree < forest->tree_count ? tree : forest->tree_count - 1];
+    }
+    do {
+        moved = 0;
+        for (int lane = 0; lane < LANES; lane++) {
+            const uint32_t next = step(forest, at[lane], row, missing, categorical);
+            moved |= next ^ at[lane];
+            at[lane] = next;
+        }
+    } while (moved);
+}
+
+/* Walk `LANES` rows through one tree, or fewer (the lanes left over repeat the last row). */
+INLINE void walk_rows(const Forest *forest, const double *x, Py_ssize_t rows, Py_ssize_t tree, uint32_t *at,
+                      int missing, int categorical)
+{
+    const double *row[LANES];
+    uint32_t moved;
+    for (int lane = 0; lane < LANES; lane++) {
+        row[lane] = x + (lane < rows ? lane : rows - 1) * forest->features;
+        at[lane] = forest->roots[tree];
+    }
+    do {
+        moved = 0;
+        for (int lane = 0; lane < LANES; lane++) {
+            const uint32_t next = step(forest, at[lane], row[lane], missing, categorical);
+            moved |= next ^ at[lane];
+            at[lane] = next;
+        }
+    } while (moved);
+}
+
+/* Add a leaf's values to a row's sums. */
+INLINE void add(const Forest *forest, Py_ssize_t tree, uint32_t leaf, double *sums)
+{
+    const Py_ssize_t width = forest->width;
+    const double *values = forest->values + forest->place[leaf] * width;
+    sums += forest->offsets[tree];
+    if (width == 1) {
+        sums[0] += values[0];
+        return;
+    }
+    for (Py_ssize_t i = 0; i < width; i++) {
+        sums[i] += values[i];
+    }
+}
+
+/* Score few rows: for each, LANES trees in step. */
+INLINE void score_few(const Forest *forest, const double *x, Py_ssize_t n, double *out, int missing, int categorical)
+{
+    uint32_t at[LANES];
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const double *row = x + i * forest->features;
+        double *sums = out + i * forest->outputs;
+        for (Py_ssize_t tree = 0; tree < forest->tree_count; tree += LANES) {
+            const Py_ssize_t lanes = forest->tree_count - tree < LANES ? forest->tree_count - tree : LANES;
+            walk_trees(forest, row, tree, at, missing, categorical);
+            for (Py_ssize_t lane = 0; lane < lanes; lane++) {
+                add(forest, tree + lane, at[lane], sums);
+            }
+        }
+    }
+}
+
+/* Score many rows: block by block, tree by tree, LANES rows in step. */
+INLINE void score_many(const Forest *forest, const double *x, Py_ssize_t n, double *out, int missing, int categorical)
+{
+    const Py_ssize_t fitting = BLOCK_BYTES / (Py_ssize_t)(sizeof(double) * (forest->features + forest->outputs));
+    const Py_ssize_t block = fitting < LANES ? LANES : fitting;
+    uint32_t at[LANES];
+    for (Py_ssize_t begin = 0; begin < n; begin += block) {
+        const Py_ssize_t end = n - begin < block ? n : begin + block;
+        for (Py_ssize_t tree = 0; tree < forest->tree_count; tree++) {
+            for (Py_ssize_t i = begin; i < end; i += LANES) {
+                const Py_ssize_t rows = end - i < LANES ? end - i : LANES;
+                walk_rows(forest, x + i * forest->features, rows, tree, at, missing, categorical);
+                for (Py_ssize_t lane = 0; lane < rows; lane++) {
+                    add(forest, tree, at[lane], out + (i + lane) * forest->outputs);
+                }
+            }
+        }
+    }
+}
+
+#define DISPATCH(call, missing)                                                                              \
+    do {                                                                                                     \
+        if (forest->categorical) {                                                                           \
+            call(forest, x, n, out, 1, 1);                                                                   \
+        } else if (missing) {                                                                                \
+            call(forest, x, n, out, 1, 0);                                                                   \
+        } else {                                                                                             \
+            call(forest, x, n, out, 0, 0);                                                                   \
+        }                                                                                                    \
+    } while (0)
+
+void forest_score(const Forest *forest, const double *x, Py_ssize_t n, int missing, double *out)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        for (Py_ssize_t output = 0; output < forest->outputs; output++) {
+            out[i * forest->outputs + output] = forest->start[output];
+        }
+    }
+    if (n < LANES) {
+        DISPATCH(score_few, missing);
+    } else {
+        DISPATCH(score_many, missing);
+    }
+    if (forest->divisor != 1.0) {
+        for (Py_ssize_t i = 0; i < n * forest->outputs; i++) {
+            out[i] /= forest->divisor;
+        }
+    }
+}
+
+INLINE void values_of_each(const Forest *forest, const double *x, Py_ssize_t n, double *out, int missing,
+                           int categorical)
+{
+    uint32_t at[LANES];
+    for (Py_ssize_t i = 0; i < n; i++) {
+        for (Py_ssize_t tree = 0; tree < forest->tree_count; tree += LANES) {
+            const Py_ssize_t lanes = forest->tree_count - tree < LANES ? forest->tree_count - tree : LANES;
+            walk_trees(forest, x + i * forest->features, tree, at, missing, categorical);
+            for (Py_ssize_t lane = 0; lane < lanes; lane++) {
+                out[i * forest->tree_count + tree + lane] = forest->values[forest->place[at[lane]]];
+            }
+        }
+    }
+}
+
+void forest_each(const Forest *forest, const double *x, Py_ssize_t n, int missing, double *out)
+{
+    DISPATCH(values_of_each, missing);
+}
+
+Py_ssize_t forest_prepare(const Forest *forest, const double *x, Py_ssize_t count, double *to, int *missing)
+{
+    int any_missing = 0, any_infinite = 0;
+    if (forest->single) {
+        for (Py_ssize_t i = 0; i < count; i++) {
+            to[i] = (double)(float)x[i];
+        }
+        x = to;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        any_missing |= x[i] != x[i];
+        any_infinite |= fabs(x[i]) > DBL_MAX;
+    }
+    *missing = any_missing;
+    const int refuses = (any_missing ? REFUSES_MISSING : 0) | (any_infinite ? REFUSES_INFINITE : 0);
+    if ((refuses & forest->refuses) == 0) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const int refused = x[i] != x[i] ? REFUSES_MISSING : fabs(x[i]) > DBL_MAX ? REFUSES_INFINITE : 0;
+        if (refused & forest->refuses) {
+            return i;
+        }
+    }
+    return -1;
+}

@@ -1,0 +1,58 @@
+/* The flat form of trees, and the walk through it. */
+#ifndef SOLERA_TREES_H
+#define SOLERA_TREES_H
+
+#include "kernels.h"
+
+/* A node in 16 bytes. The right child stands after the left one. A leaf is its own left child with the
+ * threshold +infinity: walking on from it stays there, so that several walks can go on in step. */
+typedef struct {
+    double threshold;
+    uint32_t left;
+    uint32_t feature;
+} TreeNode;
+
+/* Flags of a node. */
+enum {
+    MISSING_LEFT = 1, /* NaN goes to the left child; set for leaves */
+    CATEGORICAL = 2,  /* `place` is a row of `categories`; the threshold is not used */
+};
+
+enum { REFUSES_MISSING = 1, REFUSES_INFINITE = 2 };
+
+/* Categories that go left and that go right, one bit each; all others go where NaN goes. */
+typedef struct {
+    uint32_t left[8];
+    uint32_t right[8];
+} Categories;
+
+typedef struct {
+    TreeNode *nodes;        /* (node_count,) */
+    uint8_t *flags;         /* (node_count,) */
+    uint32_t *place;        /* (node_count,): a leaf's row of `values`, a categorical node's row of `categories` */
+    double *values;         /* (value_rows, width) */
+    Categories *categories; /* (category_rows,) */
+    uint32_t *roots;        /* (tree_count,) */
+    uint32_t *offsets;      /* (tree_count,): the first output that a tree's values are added to */
+    double *start;          /* (outputs,): what the sums begin with */
+    double divisor;         /* of the sums */
+    Py_ssize_t node_count, value_rows, width, category_rows, tree_count, outputs, features;
+    int single;      /* features are rounded to float32 first */
+    int refuses;     /* REFUSES_MISSING, REFUSES_INFINITE (after the rounding), both or none */
+    int categorical; /* some node is CATEGORICAL */
+} Forest;
+
+/* out (n, outputs) = (start + the leaves' values, tree by tree) / divisor, for x (n, features) as
+ * `forest_prepare` gives it; `missing` tells whether x holds NaN. */
+void forest_score(const Forest *forest, const double *x, Py_ssize_t n, int missing, double *out);
+
+/* out (n, trees) = the value of the leaf of each tree, for a width of 1. */
+void forest_each(const Forest *forest, const double *x, Py_ssize_t n, int missing, double *out);
+
+/* Look at `count` values of x; where the forest is `single`, copy them to `to`, rounded. Return -1, or the index of
+ * the first value that is refused; set *missing where there is a NaN. */
+Py_ssize_t forest_prepare(const Forest *forest, const double *x, Py_ssize_t count, double *to, int *missing);
+
+PyObject *trees_type(void);
+
+#endif
