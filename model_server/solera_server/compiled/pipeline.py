@@ -9,11 +9,14 @@ import numpy as np
 from solera_core.failures import ArtifactCorrupt
 from solera_server.batch import InputError, Layout
 from solera_server.compiled import (  # noqa: F401 - each registers what it compiles
+    boosting,
     encoders,
+    forests,
     imputers,
     linear,
     scalers,
     selectors,
+    trees,
 )
 from solera_server.compiled.blocks import NUMBERS, Matrix, Split
 from solera_server.compiled.columns import (
@@ -102,9 +105,8 @@ class CompiledPredictor:
         prepare, estimator = self.prepare, self.estimator
         X = prepare(batch, True)  # noqa: N806
         scores = estimator.scores(X)
-        if estimator.finite_scores:
-            if not is_calm(scores.reshape(-1)):
-                return None
+        if estimator.finite_scores and not is_calm(scores.reshape(-1)):
+            return None
         return scores
 
     def _scores(self, batch: Batch) -> Any:
