@@ -104,9 +104,7 @@ class Running:
                 ):
                     return
             time.sleep(0.004)
-        raise NotCorrect(
-            f"{self.server.name} gave no correct answer, at last {seen!r}: {self.tree.output()}"
-        )
+        raise NotCorrect(f"{self.server.name} gave no correct answer, at last {seen!r}: {self.tree.output()}")
 
 
 def free_ports() -> tuple[int, int, int]:
