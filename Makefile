@@ -75,14 +75,16 @@ lint: .venv/.ready ## ruff, mypy, import directions, generated files, leftovers
 	$(BIN)/python -m solera_operator.api.crd --check crds
 	$(BIN)/python -m solera_operator.api.reference --check docs/reference
 	$(BIN)/python -m solera_trainer.catalogue_gen --check
+	$(BIN)/python model_server/protobuf_gen.py --check
 	$(BIN)/python tests/lint/leftovers.py
 	cd native && SOLERA_NATIVE_STRICT=1 ../$(BIN)/python setup.py -q build_ext -f -b ../build/native -t ../build/native
 
 .PHONY: generate
-generate: .venv/.ready ## write what is generated: CRDs, reference pages, estimator catalogue
+generate: .venv/.ready ## write what is generated: CRDs, reference pages, estimator catalogue, protobuf modules
 	$(BIN)/python -m solera_operator.api.crd --write crds
 	$(BIN)/python -m solera_operator.api.reference --write docs/reference
 	$(BIN)/python -m solera_trainer.catalogue_gen --write
+	$(BIN)/python model_server/protobuf_gen.py --write
 
 # ---- tests ---------------------------------------------------------------------------------------
 

@@ -44,8 +44,8 @@ class Serving:
         schema, outputs = self.loaded.schema, self.loaded.predictor.outputs
         platform = f"sklearn_{self.loaded.sklearn_version}"
         metadata = v2.model_metadata(self.name, self.version, schema, outputs, platform)
-        predict_v1 = self._predicting(V1Codec(schema, self.limits))
-        predict_v2 = self._predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))
+        predict_v1 = self.predicting(V1Codec(schema, self.limits))
+        predict_v2 = self.predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))
         server = {"name": "solera", "version": __version__, "extensions": list(v2.EXTENSIONS)}
         v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"
         versioned = f"{v2_model}/versions/{self.version}"
@@ -65,7 +65,7 @@ class Serving:
             routes[f"{prefix}/infer"] = {b"POST": Route(predict_v2, _V2, reads_json=True, reads_binary=True)}
         return Router({path.encode(): methods for path, methods in routes.items()}, self._missing)
 
-    def _predicting(self, codec: Codec) -> Callable[[Request], Response | None]:
+    def predicting(self, codec: Codec) -> Callable[[Request], Response | None]:
         def work(request: Request) -> Response:
             return self._answer(codec, request)
 
