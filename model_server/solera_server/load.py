@@ -1,12 +1,15 @@
 """
 From a directory to a predictor that has been seen to work.
 
-The order matters: first the digest, before anything is read; then the documents; then the model, from a
-fixed list of types; last the stored examples, which must come out as they did in training.
+The order matters: first the digest, before anything is read; then the documents; then the model; last the
+stored examples, which must come out as they did in training. A model is compiled if it can be; scikit-learn
+is imported only for one that cannot, or whose compiled form fails the examples, and loads from a fixed list
+of types.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,6 +19,9 @@ from solera_core import artifact
 from solera_core.failures import ArtifactCorrupt, Failure, Reason
 from solera_core.model_file import load_model
 from solera_core.schema import Schema
+from solera_server.compiled.pipeline import compile_model
+from solera_server.compiled.refusals import NotCompilable
+from solera_server.compiled.registry import VERSIONS, minor
 from solera_server.parity import check_examples, reproduces_exactly
 from solera_server.predictor import SklearnPredictor
 
@@ -35,6 +41,7 @@ class LoadedModel:
     predictor: Predictor
     digest: str
     sklearn_version: str
+    """The version that trained a compiled model; the installed one where scikit-learn itself predicts."""
 
 
 def load(directory: Path, digest: str | None) -> LoadedModel:
@@ -42,7 +49,7 @@ def load(directory: Path, digest: str | None) -> LoadedModel:
     Verify, load and check the artifact in ``directory``.
 
     Without ``digest`` the manifest is taken at its word. Raises Failure: ArtifactCorrupt,
-    RuntimeMismatch when another scikit-learn is installed than the model was trained with,
+    RuntimeMismatch when the model needs scikit-learn and another is installed than trained it,
     ParityFailed when the model does not reproduce its examples.
     """
     started = perf_counter()
@@ -50,40 +57,87 @@ def load(directory: Path, digest: str | None) -> LoadedModel:
         raise ArtifactCorrupt(f"{directory} is not a directory; give the directory that holds manifest.json.")
     manifest = artifact.verify(directory, digest)
     schema = Schema.from_json(artifact.read_json(directory, artifact.SCHEMA))
-    version = _check_runtime(artifact.read_json(directory, artifact.PROVENANCE))
-    model = load_model(directory / artifact.MODEL)
-    _check_classes(model, schema)
-    _one_thread(model)
-    predictor = SklearnPredictor(model, schema)
-    exactly = reproduces_exactly(model)
+    trained = _trained_with(artifact.read_json(directory, artifact.PROVENANCE))
     examples = artifact.read_json(directory, artifact.EXAMPLES)
-    rows = check_examples(predictor, schema, examples, exactly=exactly)
+    model_file = directory / artifact.MODEL
+    predictor, rows, reason = _compiled(model_file, schema, trained, examples)
+    version = trained
+    if predictor is None:
+        version = _check_runtime(trained)
+        predictor, rows = _by_sklearn(model_file, schema, examples, reason)
     log.info(
         "model loaded",
         extra={
             "digest": manifest.digest,
             "seconds": round(perf_counter() - started, 3),
             "examples": rows,
-            "comparison": "bit-equal" if exactly else "1e-9",
+            "comparison": "bit-equal" if predictor.exact else "1e-9",
+            "predictor": predictor.kind,
+            "native": predictor.native,
+            **({} if predictor.reason is None else {"not_compiled": predictor.reason}),
         },
     )
     return LoadedModel(schema, predictor, manifest.digest, version)
 
 
-def _check_runtime(provenance: Any) -> str:
-    import sklearn
+def _compiled(
+    model_file: Path, schema: Schema, trained: str, examples: Any
+) -> tuple[Predictor | None, int, str]:
+    """
+    Return a compiled predictor that reproduces the examples, with their number; or None, and the reason.
 
+    Raises ArtifactCorrupt.
+    """
+    if minor(trained) not in VERSIONS:
+        return None, 0, f"there are no compiled forms for scikit-learn {trained}"
+    try:
+        predictor = compile_model(model_file, schema)
+    except NotCompilable as error:
+        return None, 0, str(error)
+    except (Failure, MemoryError):
+        raise
+    except Exception as error:
+        # The file is foreign: what its compilation stumbles over is left to scikit-learn's loader.
+        log.warning("the model could not be compiled", exc_info=True)
+        return None, 0, f"compiling failed: {type(error).__name__}"
+    try:
+        return predictor, check_examples(predictor, schema, examples, exactly=predictor.exact), ""
+    except Failure as failure:
+        # Never serve numbers that differ; scikit-learn's own answers decide whether the artifact is at fault.
+        log.warning("the compiled model is not used", extra={"failure": failure.message})
+        return None, 0, f"the compiled form failed its check: {failure.message}"
+
+
+def _by_sklearn(model_file: Path, schema: Schema, examples: Any, reason: str) -> tuple[Predictor, int]:
+    """Return scikit-learn's predictor, with the number of examples that it reproduces."""
+    model = load_model(model_file)
+    _check_classes(model, schema)
+    _one_thread(model)
+    exactly = reproduces_exactly(model)
+    predictor = SklearnPredictor(model, schema, reason, exact=exactly)
+    return predictor, check_examples(predictor, schema, examples, exactly=exactly)
+
+
+def _trained_with(provenance: Any) -> str:
     runtime = provenance.get("runtime") if isinstance(provenance, dict) else None
     versions = runtime.get("versions") if isinstance(runtime, dict) else None
     trained = versions.get("scikit-learn") if isinstance(versions, dict) else None
     if not isinstance(trained, str):
         raise ArtifactCorrupt("provenance.json does not say which scikit-learn trained the model.")
-    here = str(sklearn.__version__)
-    if trained.split(".")[:2] != here.split(".")[:2]:
+    return trained
+
+
+def _check_runtime(trained: str) -> str:
+    """Return the version of the installed scikit-learn, which must be of the model's minor version."""
+    try:
+        here = importlib.metadata.version("scikit-learn")
+    except importlib.metadata.PackageNotFoundError:
+        here = "none"
+    if minor(trained) != minor(here):
         raise Failure(
             Reason.RUNTIME_MISMATCH,
             f"the model was trained with scikit-learn {trained}, and this server has {here}; "
-            f"use a server with scikit-learn {'.'.join(trained.split('.')[:2])}.",
+            f"use a server with scikit-learn {minor(trained)}.",
         )
     return here
 

@@ -33,6 +33,15 @@ class Predictor(Protocol):
     kind: str
     """How it computes, for metadata and metrics: ``compiled`` or ``scikit-learn``."""
 
+    reason: str | None
+    """Why it is not compiled, in words for an operator; None when it is."""
+
+    native: bool
+    """Whether native kernels compute, and not numpy or scikit-learn."""
+
+    exact: bool
+    """Whether it gives the bits that scikit-learn gave in training; otherwise sums may differ in the last."""
+
     merges: bool
     """Whether an answer does not depend on the other rows of a call, so that requests may be merged."""
 
@@ -48,9 +57,12 @@ class SklearnPredictor:
     """A fitted scikit-learn pipeline, called as the trainer called it."""
 
     kind = "scikit-learn"
-    merges = False
+    native = False
 
-    def __init__(self, model: Any, schema: Schema) -> None:
+    def __init__(self, model: Any, schema: Schema, reason: str | None = None, *, exact: bool = False) -> None:
+        self.reason = reason
+        # What only compares, or adds in a fixed order, treats every row for itself.
+        self.exact = self.merges = exact
         self._model = model
         self._layout = Layout(schema.features)
         self._names = [feature.name for feature in schema.features]

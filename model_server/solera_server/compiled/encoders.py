@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_TABLE = 10_000_000
 MAX_SHOWN = 60
-_REFUSE = object()
+_REFUSE: Any = object()
 _FLOATS = (np.float64,)
 
 
@@ -272,7 +272,8 @@ def ordinal_encoder(node: Node, shape: Shape) -> Transformer:
     if not isinstance(missing, int | float) or not (unknown is _REFUSE or isinstance(unknown, int | float)):
         raise node.fail("it encodes to something that is no number")
     encoded = float(missing)
-    unknown = unknown if unknown is _REFUSE else float(unknown)
+    if handling == "use_encoded_value":
+        unknown = float(unknown)
     tables = []
     groupings = _mappings(node, categories, without_missing=True)
     for values, (groups, _) in zip(categories, groupings, strict=True):

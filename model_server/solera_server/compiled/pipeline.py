@@ -40,6 +40,7 @@ from solera_server.compiled.registry import (
     Estimator,
     Shape,
     compile_estimator,
+    minor,
 )
 from solera_server.compiled.skeleton import read
 from solera_server.predictor import PREDICT, PREDICT_PROBA, Outputs, refused_value
@@ -75,7 +76,7 @@ class CompiledPredictor:
         self.estimator = estimator
         self._layout = Layout(schema.features)
         self.native = estimator.native
-        self.exactness = BITS if estimator.exactness == prepare.exactness == BITS else SUMS
+        self.exact = estimator.exactness == prepare.exactness == BITS
         with_classes = schema.target.classes is not None and estimator.has_probabilities
         self.outputs: tuple[str, ...] = (PREDICT, PREDICT_PROBA) if with_classes else (PREDICT,)
 
@@ -167,7 +168,7 @@ def compile_model(path: Path, schema: Schema) -> CompiledPredictor:
     """
     root = read(path)
     version = root.text("_sklearn_version")
-    if ".".join(version.split(".")[:2]) not in VERSIONS:
+    if minor(version) not in VERSIONS:
         raise NotCompilable(f"there are no compiled forms for scikit-learn {version}")
     nodes: list[Any] = [root]
     while isinstance(nodes[0], Node) and nodes[0].type == PIPELINE:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 VERSIONS = ("1.9",)
 """Minor versions of scikit-learn whose attributes and arithmetic the compiled forms follow."""
 
+
+def minor(version: str) -> str:
+    """Return the minor version, such as "1.9"."""
+    return ".".join(version.split(".")[:2])
+
+
 BITS = "bit-equal"
 SUMS = "1e-14"
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import shutil
+import subprocess
+import sys
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -28,12 +32,15 @@ from sklearn.tree import DecisionTreeClassifier
 
 from solera_core import artifact
 from solera_core.failures import Failure, Reason
+from solera_server.compiled.pipeline import CompiledPredictor, compile_model
 from solera_server.load import load
 from solera_server.parity import reproduces_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from solera_core.schema import Schema
 
 
 @pytest.fixture
@@ -98,9 +105,57 @@ def test_what_is_compared_bit_by_bit() -> None:
 
 
 def test_a_forest_predicts_in_one_thread(tmp_path: Path) -> None:
-    trained = write_iris(tmp_path / "model", RandomForestClassifier(5, n_jobs=2))
+    forests = OneVsRestClassifier(RandomForestClassifier(5, n_jobs=2), n_jobs=2)
+    trained = write_iris(tmp_path / "model", forests)
     loaded = load(trained.directory, trained.digest)
-    assert loaded.predictor._model.steps[-1][1].n_jobs == 1  # type: ignore[attr-defined]
+    assert loaded.predictor.kind == "scikit-learn"
+    found = loaded.predictor._model.steps[-1][1]  # type: ignore[attr-defined]
+    assert (found.n_jobs, found.estimators_[0].n_jobs) == (1, 1)
+
+
+def test_a_compiled_model_needs_no_scikit_learn(iris: Trained) -> None:
+    program = (
+        "import pathlib, sys; from solera_server.load import load; "
+        f"loaded = load(pathlib.Path({str(iris.directory)!r}), None); "
+        "heavy = {'sklearn', 'skops', 'pandas', 'scipy', 'pydantic'} & set(sys.modules); "
+        "print(loaded.predictor.kind, loaded.predictor.reason, sorted(heavy))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout == "compiled None []\n"
+
+
+def test_a_model_without_a_compiled_form_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    trained = write_iris(tmp_path / "model", OneVsRestClassifier(LogisticRegression()))
+    predictor = load(trained.directory, trained.digest).predictor
+    assert (predictor.kind, predictor.native) == ("scikit-learn", False)
+    assert predictor.reason == "there is no compiled form of sklearn.multiclass.OneVsRestClassifier"
+    assert caplog.records[-1].not_compiled == predictor.reason  # type: ignore[attr-defined]
+
+
+def test_a_compiled_model_that_fails_its_check_is_not_used(
+    iris: Trained, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(path: Path, schema: Schema) -> CompiledPredictor:
+        predictor = compile_model(path, schema)
+        estimator = cast("Any", predictor.estimator)
+        estimator.intercept = -estimator.intercept
+        return predictor
+
+    monkeypatch.setattr("solera_server.load.compile_model", wrong)
+    predictor = load(iris.directory, iris.digest).predictor
+    assert predictor.kind == "scikit-learn"
+    assert (predictor.reason or "").startswith("the compiled form failed its check: example ")
+    assert [record.message for record in caplog.records] == ["the compiled model is not used"]
+
+
+def test_a_fault_of_the_compiler_falls_back(iris: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(_path: Path, _schema: Schema) -> CompiledPredictor:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("solera_server.load.compile_model", faulty)
+    predictor = load(iris.directory, iris.digest).predictor
+    assert (predictor.kind, predictor.reason) == ("scikit-learn", "compiling failed: ZeroDivisionError")
 
 
 def test_no_such_directory(tmp_path: Path) -> None:
