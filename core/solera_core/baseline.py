@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from solera_core import artifact
 from solera_core.failures import ArtifactCorrupt
 from solera_core.histogram import Bins, CategoricalBins, NumericBins, read_bins
 from solera_core.schema import STRING, Schema
@@ -105,6 +107,16 @@ def read_baseline(document: Any, schema: Schema) -> Baseline:
         predictions,
         None if clip is None else float(clip),
     )
+
+
+def load_baseline(directory: Path, schema: Schema) -> Baseline | None:
+    """Read the baseline of a verified artifact; None when it has none.
+
+    Raises ArtifactCorrupt.
+    """
+    if not (directory / artifact.BASELINE).is_file():
+        return None
+    return read_baseline(artifact.read_json(directory, artifact.BASELINE), schema)
 
 
 def _check_predictions(predictions: dict[str, Histogram], schema: Schema) -> None:

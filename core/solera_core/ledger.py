@@ -89,7 +89,7 @@ class Ledger:
             if sequence is None or name in counted:
                 continue
             end = self._end(boot)
-            if sequence < boot.oldest or (end is not None and start < end):
+            if sequence < boot.oldest or (end is not None and start <= end):
                 lost.add(name)
             elif end is None:
                 waiting.add(name)

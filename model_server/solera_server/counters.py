@@ -8,7 +8,6 @@ large requests are folded in pieces, one a turn of the loop.
 from __future__ import annotations
 
 import re
-import secrets
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -108,12 +107,26 @@ def _prediction_bins(schema: Schema, baseline: Baseline | None) -> list[tuple[st
     return [] if classes is None else [(LABEL, CategoricalBins(classes[:_MAX_CLASSES]))]
 
 
-class Noted(NamedTuple):
-    """An answered request. ``number`` is the hash of its unit, or drawn when it has none."""
+Arm = tuple[bytes | None, bytes | None, bool]
+"""The headers that name arm and weight epoch, as they came, and whether the request is a copy."""
 
-    arm: tuple[bytes | None, bytes | None, bool]
+
+class Subject(NamedTuple):
+    """
+    Whom a request counts for. ``number`` is the hash of its unit.
+
+    A request without a unit is a unit of its own: its number is drawn, None until then.
+    """
+
+    arm: Arm
     has_unit: bool
-    number: int
+    number: int | None
+
+
+class Noted(NamedTuple):
+    """An answered request; ``moment`` is a reading of the steady clock. Plain tuples of this form do too."""
+
+    subject: Subject
     status: int
     seconds: float
     moment: float
@@ -127,20 +140,20 @@ class Identity:
     def __init__(self, names: Names, key: bytes) -> None:
         self._names, self._key = names, key
 
-    def arm(self, headers: Mapping[bytes, bytes]) -> tuple[bytes | None, bytes | None, bool]:
-        """Return the headers that name the arm as they came, and whether the request is a copy."""
-        names = self._names
-        shadow = names.shadow in headers or headers.get(b"host", b"").partition(b":")[0].endswith(b"-shadow")
-        return headers.get(names.arm), headers.get(names.epoch), shadow
+    def subject(self, headers: Mapping[bytes, bytes]) -> Subject:
+        """Return whom a request with these headers counts for."""
+        names, get = self._names, headers.get
+        shadow = names.shadow in headers
+        if not shadow:
+            # Envoy marks the host of copies so.
+            host = get(b"host", b"")
+            shadow = b"-shadow" in host and host.partition(b":")[0].endswith(b"-shadow")
+        raw = get(names.unit) if names.unit is not None else None
+        number = unit_hash(raw, self._key) if raw else None
+        return Subject((get(names.arm), get(names.epoch), shadow), number is not None, number)
 
-    def unit(self, headers: Mapping[bytes, bytes]) -> int | None:
-        """Return the hash of the request's unit, or None when it names none."""
-        name = self._names.unit
-        raw = headers.get(name) if name is not None else None
-        return unit_hash(raw, self._key) if raw else None
 
-
-def arm_key(arm: tuple[bytes | None, bytes | None, bool]) -> tuple[str, int]:
+def arm_key(arm: Arm) -> tuple[str, int]:
     """Return name and weight epoch of an arm; what is not written as the route writes it is no arm."""
     name, epoch, shadow = arm
     known = name is not None and _ARM.fullmatch(name) and epoch is not None and _EPOCH.fullmatch(epoch)
@@ -157,7 +170,8 @@ class _Open:
         self.region = region
         self._limit = limit
         self._arms = {name: index for index, name in enumerate(arm_names(region))}
-        self._raw: dict[Any, int] = {}
+        self.places: dict[Arm, int] = {}
+        """Where arms stand, by the headers that name them."""
         self._outcomes = {name: index for index, name in enumerate(outcome_names(region))}
         count = int(region["units"])
         self._known = set(
@@ -168,13 +182,13 @@ class _Open:
     def arms(self) -> int:
         return len(self._arms)
 
-    def arm(self, raw: tuple[bytes | None, bytes | None, bool]) -> int:
+    def arm(self, raw: Arm) -> int:
         """Return the place of an arm."""
-        index = self._raw.get(raw)
+        index = self.places.get(raw)
         if index is None:
             index = self._arm(arm_key(raw))
-            if len(self._raw) < 1024:
-                self._raw[raw] = index
+            if len(self.places) < 1024:
+                self.places[raw] = index
         return index
 
     def _arm(self, key: tuple[str, int]) -> int:
@@ -242,29 +256,31 @@ class Counters:
     def __init__(self, memory: CounterMemory, what: Counted, process: int = 0) -> None:
         self._memory, self._what, self._process = memory, what, process
         self._noted: list[Noted] = []
-        self._large: deque[tuple[Noted, int, int]] = deque()
+        self._large: deque[tuple[Noted, int]] = deque()
         self._windows: dict[int, _Open] = {}
         self._thresholds = what.layout.thresholds
         self._columns = max(1, len(what.numbers) + len(what.texts) + len(what.outputs))
         self._piece = max(1, MAX_CELLS // self._columns)
         self._cells = 0
+        self._random = np.random.default_rng()
 
     def note(self, noted: Noted) -> bool:
         """Note an answered request; True when it is time to fold."""
-        self._noted.append(noted)
-        if noted.batch is not None:
-            self._cells += noted.batch.rows * self._columns
-        return len(self._noted) >= MAX_NOTED or self._cells >= MAX_CELLS
+        waiting, batch = self._noted, noted[4]
+        waiting.append(noted)
+        if batch is not None:
+            self._cells += batch.rows
+        return len(waiting) >= MAX_NOTED or self._cells >= self._piece
 
     def fold(self) -> bool:
         """Count what was noted, and one piece of a large request; True while there is more to fold."""
         noted, self._noted, self._cells = self._noted, [], 0
         start = 0
         while start < len(noted):
-            number = self._number(noted[start].moment)
+            number = self._number(noted[start][3])
             stop = len(noted)
-            if self._number(noted[-1].moment) != number:
-                stop = next(i for i in range(start, stop) if self._number(noted[i].moment) != number)
+            if self._number(noted[-1][3]) != number:
+                stop = next(i for i in range(start, stop) if self._number(noted[i][3]) != number)
             self._fold(noted[start:stop], self._window(number))
             start = stop
         if self._large:
@@ -288,7 +304,7 @@ class Counters:
     def _number(self, moment: float) -> int:
         """Return the window in which something that happened at a moment can still be counted."""
         memory = self._memory
-        number = memory.number(moment)
+        number = memory.number(memory.boot.at(moment))
         now = memory.boot.now()
         if now > (number + 1) * memory.seconds + GRACE_SECONDS:
             return memory.number(now)
@@ -304,14 +320,11 @@ class Counters:
         return window
 
     def _fold(self, noted: list[Noted], window: _Open) -> None:
-        arms, with_unit, numbers, statuses, seconds, moments, batches, outputs = zip(*noted, strict=True)
+        subjects, statuses, seconds, moments, batches, outputs = zip(*noted, strict=True)
         count = len(noted)
-        place = window.arm
-        arm = np.fromiter(map(place, arms), np.intp, count)
-        number = np.fromiter(numbers, np.uint64, count)
-        has_unit = np.fromiter(with_unit, np.bool_, count)
+        arm, number, has_unit = self._subjects(subjects, window)
         bucket = (number % np.uint64(BUCKETS)).astype(np.intp)
-        rows = np.fromiter((0 if batch is None else batch.rows for batch in batches), np.intp, count)
+        rows = np.fromiter([0 if batch is None else batch.rows for batch in batches], np.intp, count)
         self._tally(window, arm * BUCKETS + bucket, rows, statuses, seconds)
         if has_unit.any():
             window.add_units(arm[has_unit], number[has_unit])
@@ -323,7 +336,7 @@ class Counters:
         large = rows > self._piece
         if large.any():
             for index in np.flatnonzero(large).tolist():
-                self._large.append((noted[index], int(arm[index]), int(group[index])))
+                self._large.append((Noted(*noted[index]), int(group[index])))
         chosen = np.flatnonzero((rows > 0) & ~large)
         if len(chosen):
             self._count(
@@ -335,10 +348,27 @@ class Counters:
                 group=group[chosen],
             )
 
+    def _subjects(
+        self, subjects: Sequence[Subject], window: _Open
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.bool_]]:
+        """Return for each request the place of its arm, its number, and whether that is a unit's."""
+        raw, with_unit, numbers = zip(*subjects, strict=True)
+        count, get = len(subjects), window.places.get
+        places = [get(one) for one in raw]
+        if None in places:
+            places = [window.arm(one) for one in raw]
+        has_unit = np.fromiter(with_unit, np.bool_, count)
+        if None in numbers:
+            drawn = self._random.integers(2**64, size=count, dtype=np.uint64).tolist()
+            numbers = tuple(
+                one if one is not None else other for one, other in zip(numbers, drawn, strict=True)
+            )
+        return np.array(places, np.intp), np.array(numbers, np.uint64), has_unit
+
     def _subwindows(self, moments: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return groups for requests without a unit: by time, since what comes together is alike."""
-        seconds = self._memory.seconds
-        found = (moments % seconds * GROUPS / seconds).astype(np.intp)
+        seconds, boot = self._memory.seconds, self._memory.boot
+        found = ((moments + boot.at(0.0)) % seconds * GROUPS / seconds).astype(np.intp)
         return np.minimum(found, GROUPS - 1)
 
     def _tally(
@@ -415,13 +445,15 @@ class Counters:
         if len(have) < len(outputs):
             rows, cell = rows[have], cell[have]
         size = self._memory.prediction_bins
-        index = np.repeat(cell, rows) * size + offset + bins.codes(values)
+        if len(values) != len(cell):
+            cell = np.repeat(cell, rows)
+        index = cell * size + offset + bins.codes(values)
         arms = window.arms
         counts = np.bincount(index, minlength=arms * GROUPS * size).astype(np.uint32)
         window.region["predictions"][:arms] += counts.reshape(arms, -1)
 
     def _fold_piece(self) -> None:
-        noted, arm, group = self._large.popleft()
+        noted, group = self._large.popleft()
         batch, outputs = noted.batch, noted.outputs
         if batch is None or outputs is None:
             raise AssertionError("a request without rows is not large")
@@ -429,15 +461,10 @@ class Counters:
         piece = {name: array[:stop] for name, array in outputs.items()}
         window = self._window(self._number(noted.moment))
         # The window may have changed meanwhile: its places are its own.
-        arm = window.arm(noted.arm)
+        arm = window.arm(noted.subject.arm)
         one = {"rows": np.array([stop]), "arm": np.array([arm]), "group": np.array([group])}
         self._count(window, [batch.slice(0, stop)], [piece], **one)
         if stop < batch.rows:
             rest = {name: array[stop:] for name, array in outputs.items()}
             left = noted._replace(batch=batch.slice(stop, batch.rows), outputs=rest)
-            self._large.appendleft((left, arm, group))
-
-
-def drawn() -> int:
-    """Return a number for a request without a unit: it is a unit of its own."""
-    return secrets.randbits(64)
+            self._large.appendleft((left, group))

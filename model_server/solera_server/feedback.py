@@ -1,0 +1,169 @@
+"""
+``POST /v1/models/NAME:feedback``: the label of a row that was predicted, with the receipt of the prediction.
+
+Nothing is looked up: the receipt says what was predicted, for which arm, and when. A label counts for the
+version in its receipt, at whichever replica of the model it arrives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from solera_core.counters import ERROR_STEPS, OutcomeKey
+from solera_core.receipts import (
+    MAX_ROWS,
+    Forged,
+    Malformed,
+    Receipt,
+    UnknownKey,
+    class_hash,
+    read,
+)
+from solera_server.batch import InputError
+from solera_server.json_input import expect_object, parse, refuse_unknown, shown
+from solera_server.message import Request, Response, error_response, json_response
+from solera_server.replay import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from solera_core.schema import Schema
+    from solera_server.replay import ReplayTable
+
+RECEIPT_HEADER = b"x-solera-receipt"
+AHEAD_SECONDS = 300
+"""A receipt may be so much younger than this server's clock says."""
+_DAY = 86_400
+_JSON_DEPTH = 4
+_MAX_NUMBER = 1e300
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label that counts: what it belongs to, and what it says."""
+
+    receipt: Receipt
+    row: int
+    value: str | int | bool | float
+    key: OutcomeKey
+    correct: bool = False
+    error: int = 0
+    """The prediction minus the label, in steps."""
+
+
+class Feedback:
+    """
+    Answers feedback for one model.
+
+    ``keys`` gives the keys of today, ``now`` the seconds since 1970; ``take`` is called with each label that
+    counts. ``clip`` bounds the errors of a regression.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        version: str,
+        schema: Schema,
+        clip: float | None,
+        max_age: int,
+        keys: Callable[[], Mapping[str, bytes]],
+        now: Callable[[], float],
+        replay: ReplayTable,
+        take: Callable[[Label], None],
+    ) -> None:
+        self._model, self._version = model, version
+        self._schema, self._clip, self._max_age = schema, clip, max_age
+        self._keys, self._now, self._replay, self._take = keys, now, replay, take
+        self._classes = {class_hash(label): label for label in schema.target.classes or ()}
+
+    def handle(self, request: Request) -> Response:
+        """Answer a request; whatever is wrong is said in words."""
+        try:
+            label = self._label(request)
+        except InputError as error:
+            return error_response(error.status, error.message)
+        receipt = label.receipt
+        oldest = int(self._now()) - self._max_age
+        entry = self._replay.enter(receipt.nonce, label.row, receipt.time, oldest)
+        if entry is Entry.SEEN:
+            return error_response(409, f"row {label.row} of this receipt has its label already")
+        if entry is Entry.FORGOTTEN:
+            return error_response(
+                410, "the receipt is too old: more labels have come since than this server remembers"
+            )
+        self._take(label)
+        return json_response({"counted": True})
+
+    def _label(self, request: Request) -> Label:
+        document = expect_object(parse(request.body, _JSON_DEPTH), "body")
+        field = "value" if self._schema.target.classes is None else "label"
+        refuse_unknown(document, frozenset({"receipt", "row", field}), "body")
+        if field not in document:
+            raise InputError(f'body: the field "{field}" is missing; it is what turned out to be true')
+        receipt = self._receipt(request, document.get("receipt"))
+        row = document.get("row", 0)
+        if type(row) is not int or not 0 <= row < receipt.rows:
+            raise InputError(f"row: expected a row of the request, 0 to {receipt.rows - 1}, got {shown(row)}")
+        if row >= MAX_ROWS:
+            raise InputError(f"row: a receipt holds the predictions of the first {MAX_ROWS} rows")
+        if field == "label":
+            return self._class(receipt, row, document[field])
+        return self._number(receipt, row, document[field])
+
+    def _receipt(self, request: Request, given: Any) -> Receipt:
+        header = request.headers.get(RECEIPT_HEADER)
+        if given is not None and not isinstance(given, str):
+            raise InputError(f"receipt: expected the text of a receipt, got {shown(given)}")
+        token = header.decode("ascii", "replace") if header is not None else given
+        if token is None:
+            raise InputError("the receipt is missing: send it in the header X-Solera-Receipt")
+        if given is not None and given != token:
+            raise InputError("the receipts in the header and in the body differ")
+        try:
+            receipt = read(token, self._keys())
+        except Malformed as error:
+            raise InputError(f"receipt: {error}") from None
+        except (UnknownKey, Forged) as error:
+            raise InputError(f"receipt: {error}", 403) from None
+        if receipt.model != self._model:
+            raise InputError(
+                f'receipt: it is of the model "{receipt.model}"; this server has "{self._model}"', 403
+            )
+        age = self._now() - receipt.time
+        if age > self._max_age:
+            raise InputError(f"receipt: it is older than {self._max_age} s, for which labels are taken", 410)
+        if age < -AHEAD_SECONDS:
+            raise InputError("receipt: it is of a time that is yet to come; is this server's clock right?")
+        if receipt.of_classes != (self._schema.target.classes is not None):
+            raise InputError("receipt: it is of a version that answers with another kind of value")
+        return receipt
+
+    def _class(self, receipt: Receipt, row: int, label: Any) -> Label:
+        if not isinstance(label, str | int | bool):
+            raise InputError(f"label: expected one of the model's classes, got {shown(label)}")
+        code, predicted = class_hash(label), receipt.predictions[row]
+        # Another version may know classes that this one does not: what it predicted, at least, is one.
+        foreign = receipt.version != self._version and code == predicted
+        if code not in self._classes and not foreign:
+            known = ", ".join(str(shown(one)) for one in list(self._classes.values())[:20])
+            raise InputError(f"label: expected one of the model's classes ({known}), got {shown(label)}")
+        return Label(receipt, row, label, self._key(receipt, 0.0), correct=code == predicted)
+
+    def _number(self, receipt: Receipt, row: int, value: Any) -> Label:
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MAX_NUMBER:
+            raise InputError(f"value: expected a number, got {shown(value)}")
+        clip = self._clip
+        if clip is None:
+            raise AssertionError("a regression has a clip when it takes feedback")
+        error = receipt.predictions[row] - value
+        # A prediction that is no number is as wrong as can be.
+        bounded = clip if math.isnan(error) else min(max(error, -clip), clip)
+        steps = round(bounded / clip * ERROR_STEPS)
+        return Label(receipt, row, value, self._key(receipt, clip), error=steps)
+
+    @staticmethod
+    def _key(receipt: Receipt, clip: float) -> OutcomeKey:
+        return OutcomeKey(receipt.version, receipt.arm, receipt.epoch, receipt.time // _DAY, clip)
