@@ -129,7 +129,7 @@ def manage(
 
 async def _beat(board: Board, slot: int, model: ModelPort, metrics: Metrics) -> None:
     while True:
-        board.beat(slot, model.worker.busy_seconds())
+        board.beat(slot, model.scheduler.busy_seconds())
         metrics.flush()
         await asyncio.sleep(BEAT_SECONDS)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from solera_server.worker import Worker
+    from solera_server.scheduler import Scheduler
 
 
 class Phase(enum.Enum):
@@ -26,18 +26,18 @@ class Health:
     """
     Answers the probes. That the event loop moves is shown by the answer itself.
 
-    ``stall_seconds``: a single prediction that runs longer than this means a worker that hangs.
+    ``stall_seconds``: a single prediction that runs longer than this means a thread that hangs.
     """
 
-    def __init__(self, worker: Worker, stall_seconds: float) -> None:
+    def __init__(self, scheduler: Scheduler, stall_seconds: float) -> None:
         self.phase = Phase.LOADING
-        self._worker = worker
+        self._scheduler = scheduler
         self._stall_seconds = stall_seconds
 
     def live(self) -> Verdict:
-        if not self._worker.alive:
+        if not self._scheduler.alive:
             return Verdict(good=False, reason="the prediction thread has ended")
-        busy = self._worker.busy_seconds()
+        busy = self._scheduler.busy_seconds()
         if busy > self._stall_seconds:
             return Verdict(good=False, reason=f"a prediction has been running for {busy:.0f} s")
         return Verdict(good=True, reason="ok")

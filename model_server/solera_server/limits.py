@@ -9,9 +9,9 @@ class Limits:
     Bounds of the HTTP layer and of the work that is accepted.
 
     Sizes are bytes, times are seconds. ``connections`` and ``in_flight`` count for the whole process:
-    ``in_flight`` are predictions that wait or run, the next one is answered 503. A connection that has
-    been idle for ``spare_idle_seconds`` may be closed to make room for a new one. One request has at most
-    ``rows`` rows, ``cells`` rows times features, and ``scores`` rows times classes. ``bodies_bytes`` bounds
+    ``in_flight`` are predictions that wait or run, the next one is answered 503; so is one that would
+    wait for longer than ``wait_seconds``. A connection that has been idle for ``spare_idle_seconds`` may be
+    closed to make room for a new one. One request has at most ``rows`` rows, ``cells`` rows times features, and ``scores`` rows times classes. ``bodies_bytes`` bounds
     the bodies of requests that arrive or wait, in all; ``unread_bytes`` the answers that clients do not take.
     """
 
@@ -26,7 +26,8 @@ class Limits:
     pipelined: int = 32
     bodies_bytes: int = 64 * 1024 * 1024
     unread_bytes: int = 64 * 1024 * 1024
-    in_flight: int = 256
+    in_flight: int = 1024
+    wait_seconds: float = 0.5
     receive_seconds: float = 10.0
     idle_seconds: float = 75.0
     spare_idle_seconds: float = 5.0

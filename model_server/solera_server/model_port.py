@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
 from solera_server.listening import refuse_new, waiting
+from solera_server.scheduler import Scheduler
 from solera_server.serving import Serving
-from solera_server.worker import Worker
 
 if TYPE_CHECKING:
     import socket
@@ -36,19 +36,19 @@ class ModelPort:
         self._metrics = metrics
         self._sockets: list[socket.socket] = []
         self._server: HttpServer | None = None
-        self.worker = Worker(asyncio.get_running_loop(), options.limits.in_flight)
-        self.worker.start()
-        self.health = Health(self.worker, options.stall_seconds)
+        self.scheduler = Scheduler(asyncio.get_running_loop(), options.limits)
+        self.scheduler.start()
+        self.health = Health(self.scheduler, options.stall_seconds)
 
     async def open(self, loaded: LoadedModel, sockets: list[socket.socket]) -> Serving:
         """Answer requests for a model on sockets that are bound."""
         options, metrics = self._options, self._metrics
         version = options.version_of(loaded.digest)
         metrics.identify(version, facts(loaded))
-        serving = Serving(options.name, version, loaded, self.worker, self.health, metrics, options.limits)
+        serving = Serving(options.name, version, loaded, self.scheduler, self.health, metrics, options.limits)
         server = self._server = HttpServer(serving.router(), options.limits, metrics)
-        metrics.watch("solera_server_in_flight_requests", lambda: self.worker.in_flight)
-        metrics.watch("solera_server_queued_requests", lambda: self.worker.queued)
+        metrics.watch("solera_server_in_flight_requests", lambda: self.scheduler.in_flight)
+        metrics.watch("solera_server_queued_requests", lambda: self.scheduler.queued)
         metrics.watch("solera_server_connections", lambda: server.connections)
         self._sockets = sockets
         await server.serve(sockets)
@@ -75,7 +75,7 @@ class ModelPort:
             await asyncio.wait_for(hasten.wait(), options.drain_delay)
         await self._close_port(server)
         cut = await server.finish(deadline)
-        self.worker.stop()
+        self.scheduler.stop()
         return cut
 
     async def _close_port(self, server: HttpServer) -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from solera_server import __version__, v2
-from solera_server.batch import InputError
+from solera_server.batch import Layout
 from solera_server.message import Request, Response, error_response, json_response
+from solera_server.predicting import Prediction
 from solera_server.router import Route, Router
 from solera_server.v1 import V1Codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from solera_server.codec import Codec
     from solera_server.health import Health, Verdict
     from solera_server.limits import Limits
     from solera_server.load import LoadedModel
     from solera_server.metrics import Metrics
-    from solera_server.worker import Worker
-
-log = logging.getLogger(__name__)
+    from solera_server.predicting import Recorder
+    from solera_server.scheduler import Scheduler
 
 _V1, _V2 = "v1", "v2"
 
@@ -34,10 +34,16 @@ class Serving:
     name: str
     version: str
     loaded: LoadedModel
-    worker: Worker
+    scheduler: Scheduler
     health: Health
     metrics: Metrics
     limits: Limits
+    recorder: Recorder | None = None
+    extra_routes: Mapping[str, Mapping[bytes, Route]] = field(default_factory=dict)
+    """By path; what other parts of the server answer on the model port."""
+
+    def __post_init__(self) -> None:
+        self.scheduler.serve(self.loaded.predictor, Layout(self.loaded.schema.features))
 
     def router(self) -> Router:
         """Return the routes of the model port."""
@@ -63,31 +69,18 @@ class Serving:
             routes[prefix] = _get(_V2, _constant(metadata))
             routes[f"{prefix}/ready"] = _get(_V2, self._model_ready)
             routes[f"{prefix}/infer"] = {b"POST": Route(predict_v2, _V2, reads_json=True, reads_binary=True)}
-        return Router({path.encode(): methods for path, methods in routes.items()}, self._missing)
+        every: dict[str, Mapping[bytes, Route]] = {**routes, **self.extra_routes}
+        return Router({path.encode(): methods for path, methods in every.items()}, self._missing)
 
     def predicting(self, codec: Codec) -> Callable[[Request], Response | None]:
-        def work(request: Request) -> Response:
-            return self._answer(codec, request)
+        """Return a handler that predicts what the codec makes of a request."""
+        submit, metrics, recorder = self.scheduler.submit, self.metrics, self.recorder
 
         def handle(request: Request) -> Response | None:
-            if self.worker.submit(request, work):
-                return None
-            return error_response(503, "too many requests wait; try again", (b"retry-after", b"1"))
+            seconds = submit(Prediction(request, codec, metrics, recorder))
+            return None if seconds is None else _too_many(seconds)
 
         return handle
-
-    def _answer(self, codec: Codec, request: Request) -> Response:
-        """Decode, predict, encode; runs in the worker and never raises."""
-        try:
-            call = codec.decode(request.body, request.headers)
-            outputs = self.loaded.predictor.predict(call.batch, call.outputs)
-            self.metrics.rows += call.batch.rows
-            return call.render(outputs)
-        except InputError as error:
-            return error_response(error.status, error.message)
-        except Exception:
-            log.exception("prediction failed", extra={"body_bytes": len(request.body)})
-            return error_response(500, "the prediction failed; the server's log says why")
 
     def _alive(self, _request: Request) -> Response:
         # Liveness as KServe's client asks for it in V1.
@@ -117,6 +110,11 @@ class Serving:
         if version and version != self.version:
             return f'there is no version "{version}" here; this server has "{self.version}"'
         return f'there is nothing at "{path}"; see /v1/models and /v2'
+
+
+@lru_cache(maxsize=100)
+def _too_many(seconds: int) -> Response:
+    return error_response(503, "too many requests wait; try again", (b"retry-after", b"%d" % seconds))
 
 
 def _get(protocol: str, handler: Callable[[Request], Response]) -> dict[bytes, Route]:

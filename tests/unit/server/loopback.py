@@ -10,8 +10,8 @@ from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
 from solera_server.limits import Limits
 from solera_server.metrics import Metrics
+from solera_server.scheduler import Scheduler
 from solera_server.serving import Serving
-from solera_server.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,12 +33,12 @@ class Served:
 async def serve(loaded: LoadedModel, name: str, limits: Limits | None = None) -> AsyncIterator[Served]:
     """Serve on the running loop, as a process does, without its signals."""
     limits = limits or Limits()
-    worker = Worker(asyncio.get_running_loop(), limits.in_flight)
-    worker.start()
-    health = Health(worker, stall_seconds=60.0)
+    scheduler = Scheduler(asyncio.get_running_loop(), limits)
+    scheduler.start()
+    health = Health(scheduler, stall_seconds=60.0)
     health.phase = Phase.SERVING
     metrics = Metrics(name, f"{name}-v1")
-    serving = Serving(name, f"{name}-v1", loaded, worker, health, metrics, limits)
+    serving = Serving(name, f"{name}-v1", loaded, scheduler, health, metrics, limits)
     server = HttpServer(serving.router(), limits, metrics)
     port = await server.listen("127.0.0.1", 0)
     try:
@@ -46,4 +46,4 @@ async def serve(loaded: LoadedModel, name: str, limits: Limits | None = None) ->
     finally:
         server.stop_listening()
         await server.finish(asyncio.get_running_loop().time() + 5)
-        worker.stop()
+        scheduler.stop()

@@ -1,24 +1,19 @@
-"""The small parts: threads, logs, options, the worker's bookkeeping."""
+"""The small parts: threads, logs, options."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from raw_http import until
 
 from solera_server import cli, logs
-from solera_server.message import Request, Response
 from solera_server.metrics import BUCKETS, Metrics
 from solera_server.threads import UNLIMITED, cpus, limit_threads, quota, usable_cpus
-from solera_server.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,39 +136,6 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(arguments)
         assert caught.value.code == 0
         assert "solera-server" in capsys.readouterr().out
-
-
-async def test_worker_answers_in_order_on_the_loop_and_ends() -> None:
-    worker = Worker(asyncio.get_running_loop(), capacity=3)
-    worker.start()
-    answered: list[tuple[int, bool]] = []
-    loop_thread = threading.get_ident()
-
-    def respond(_request: Request, response: Response) -> None:
-        answered.append((response.status, threading.get_ident() == loop_thread))
-
-    gate = threading.Event()
-
-    def work(request: Request) -> Response:
-        gate.wait(5)
-        return Response(int(request.target))
-
-    requests = []
-    for status in (201, 202, 203):
-        request = Request(respond)
-        request.target = str(status).encode()
-        requests.append(request)
-        assert worker.submit(request, work)
-    assert not worker.submit(Request(respond), work), "the fourth is over the capacity"
-    await until(lambda: worker.busy_seconds() > 0)
-    assert (worker.in_flight, worker.queued) == (3, 2)
-    requests[1].abandoned = True
-    gate.set()
-    await until(lambda: worker.in_flight == 0)
-    assert answered == [(201, True), (203, True)]
-    assert worker.busy_seconds() == 0
-    worker.stop()
-    await until(lambda: not worker.alive)
 
 
 def test_histogram_counts_each_value_once_at_its_bound() -> None:

@@ -232,7 +232,7 @@ async def test_a_long_prediction_does_not_hold_up_probes(loaded_iris: LoadedMode
         predicting = asyncio.create_task(
             client.post("/v1/models/slow:predict", json={"instances": IRIS_ROWS})
         )
-        await until(lambda: served.serving.worker.busy_seconds() > 0)
+        await until(lambda: served.serving.scheduler.busy_seconds() > 0)
         longest = 0.0
         while not predicting.done():
             started = time.perf_counter()
@@ -252,7 +252,7 @@ async def test_over_capacity_is_refused_at_once(loaded_iris: LoadedModel) -> Non
             asyncio.create_task(client.post("/v1/models/slow:predict", json={"instances": IRIS_ROWS}))
             for _ in range(2)
         ]
-        await until(lambda: served.serving.worker.in_flight == 2)
+        await until(lambda: served.serving.scheduler.in_flight == 2)
         refused = await client.post("/v1/models/slow:predict", json={"instances": IRIS_ROWS})
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
@@ -266,15 +266,16 @@ async def test_over_capacity_is_refused_at_once(loaded_iris: LoadedModel) -> Non
 async def test_work_for_a_client_that_has_gone_is_not_begun(loaded_iris: LoadedModel) -> None:
     predictor = SlowPredictor(0.3)
     async with serve(replace(loaded_iris, predictor=predictor), "slow") as served:
+        predictor.rows.clear()
         body = json.dumps({"instances": IRIS_ROWS}).encode()
         _, first = await asyncio.open_connection("127.0.0.1", served.port)
         first.write(post("/v1/models/slow:predict", body))
-        await until(lambda: served.serving.worker.busy_seconds() > 0)
+        await until(lambda: served.serving.scheduler.busy_seconds() > 0)
         _, second = await asyncio.open_connection("127.0.0.1", served.port)
         second.write(post("/v1/models/slow:predict", body))
-        await until(lambda: served.serving.worker.in_flight == 2)
+        await until(lambda: served.serving.scheduler.in_flight == 2)
         second.close()
-        await until(lambda: served.serving.worker.in_flight == 0)
+        await until(lambda: served.serving.scheduler.in_flight == 0)
         first.close()
         assert predictor.rows == [2], "the abandoned request was predicted"
 
@@ -317,15 +318,15 @@ async def test_readiness_and_liveness_say_why_not(loaded_iris: LoadedModel) -> N
             predicting = asyncio.create_task(
                 call(served, "POST", "/v1/models/slow:predict", {"instances": IRIS_ROWS})
             )
-            await until(lambda: served.serving.worker.busy_seconds() > 0.1)
+            await until(lambda: served.serving.scheduler.busy_seconds() > 0.1)
             for path in ("/livez", "/readyz"):
                 answer = await client.get(path)
                 assert answer.status_code == 503
                 assert "a prediction has been running for" in answer.text
             assert (await predicting).status_code == 200
             assert (await client.get("/livez")).status_code == 200
-            served.serving.worker.stop()
-            await until(lambda: not served.serving.worker.alive)
+            served.serving.scheduler.stop()
+            await until(lambda: not served.serving.scheduler.alive)
             assert (await client.get("/livez")).text == "the prediction thread has ended\n"
         probes.stop_listening()
         await probes.finish(asyncio.get_running_loop().time() + 1)

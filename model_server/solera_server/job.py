@@ -1,0 +1,110 @@
+"""A request as the scheduler sees it, and the prediction of several of them at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from solera_server.batch import concatenate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solera_server.codec import Call
+    from solera_server.predictor import Outputs, Predictor
+
+
+class Job(Protocol):
+    """
+    A request to predict.
+
+    Its methods are called in the order in which they stand here; ``decode``, ``succeed`` and ``fail`` on
+    any thread, ``deliver`` on the event loop. ``call`` and ``outputs`` are kept here between them.
+    """
+
+    size: int
+    """Bytes of what is still to be decoded."""
+    call: Call | None
+    outputs: Outputs | None
+    """What was predicted; None where the request failed."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def decode(self) -> Call:
+        """Raises InputError."""
+
+    def succeed(self, call: Call, outputs: Outputs) -> Any:
+        """Return the answer for the outputs of all of the call's rows."""
+
+    def fail(self, error: Exception) -> Any:
+        """Return the answer for an error; must not raise."""
+
+    def deliver(self, answer: Any) -> None:
+        """Give the answer to whoever waits; must not raise."""
+
+
+def predict_together(predictor: Predictor, jobs: Sequence[Job]) -> list[Any]:
+    """
+    Predict decoded jobs in one call, and return their answers in order.
+
+    Where that fails each is predicted by itself, so that no error touches another request.
+    """
+    if len(jobs) == 1:
+        return [predict_alone(predictor, jobs[0])]
+    calls = [_call(job) for job in jobs]
+    try:
+        outputs = predictor.predict(concatenate([call.batch for call in calls]), _wanted(calls))
+    except Exception:  # noqa: BLE001 - whose error it is shows when each is predicted alone
+        return [predict_alone(predictor, job) for job in jobs]
+    answers = []
+    start = 0
+    for job, call in zip(jobs, calls, strict=True):
+        stop = start + call.batch.rows
+        own = {name: array[start:stop] for name, array in outputs.items()}
+        answers.append(_answer(job, call, own))
+        start = stop
+    return answers
+
+
+def predict_alone(predictor: Predictor, job: Job) -> Any:
+    """Decode a job if that has not been done, predict, and return the answer."""
+    try:
+        call = job.call
+        if call is None:
+            call = job.call = job.decode()
+        outputs = predictor.predict(call.batch, call.outputs)
+    except Exception as error:  # noqa: BLE001 - the job words the answer
+        return job.fail(error)
+    return _answer(job, call, outputs)
+
+
+def join(parts: list[Outputs]) -> Outputs:
+    """Put the outputs of consecutive rows together."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _wanted(calls: list[Call]) -> tuple[str, ...]:
+    first = calls[0].outputs
+    if all(call.outputs == first for call in calls):
+        return first
+    return tuple(dict.fromkeys(name for call in calls for name in call.outputs))
+
+
+def _answer(job: Job, call: Call, outputs: Outputs) -> Any:
+    try:
+        answer = job.succeed(call, outputs)
+    except Exception as error:  # noqa: BLE001 - the job words the answer
+        return job.fail(error)
+    job.outputs = outputs
+    return answer
+
+
+def _call(job: Job) -> Call:
+    if job.call is None:
+        raise AssertionError("jobs are decoded before they are predicted together")
+    return job.call

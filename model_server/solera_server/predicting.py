@@ -1,0 +1,67 @@
+"""A request of a protocol as a job: decoded by its codec, answered with a response."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from solera_server.batch import InputError
+from solera_server.message import Request, Response, error_response
+
+if TYPE_CHECKING:
+    from solera_server.batch import Batch
+    from solera_server.codec import Call, Codec
+    from solera_server.metrics import Metrics
+    from solera_server.predictor import Outputs
+
+log = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """Is told of every prediction, on the event loop; what takes long it puts off."""
+
+    def record(self, request: Request, batch: Batch, outputs: Outputs) -> tuple[tuple[bytes, bytes], ...]:
+        """Return further headers of the response. ``outputs`` are those that the request asked for."""
+
+
+class Prediction:
+    """The job of one request."""
+
+    __slots__ = ("_codec", "_metrics", "_recorder", "call", "outputs", "request", "size")
+
+    def __init__(self, request: Request, codec: Codec, metrics: Metrics, recorder: Recorder | None) -> None:
+        self.request = request
+        self.size = len(request.body)
+        self.call: Call | None = None
+        self.outputs: Outputs | None = None
+        self._codec = codec
+        self._metrics = metrics
+        self._recorder = recorder
+
+    @property
+    def abandoned(self) -> bool:
+        return self.request.abandoned
+
+    def decode(self) -> Call:
+        return self._codec.decode(self.request.body, self.request.head.headers)
+
+    def succeed(self, call: Call, outputs: Outputs) -> Response:
+        return call.render(outputs)
+
+    def fail(self, error: Exception) -> Response:
+        """Word the answer: what the client did wrong, or nothing beyond the fact."""
+        if isinstance(error, InputError):
+            return error_response(error.status, error.message)
+        log.error("prediction failed", exc_info=error, extra={"body_bytes": self.size})
+        return error_response(500, "the prediction failed; the server's log says why")
+
+    def deliver(self, answer: Response) -> None:
+        call, outputs = self.call, self.outputs
+        if call is not None and outputs is not None:
+            self._metrics.rows += call.batch.rows
+            if self._recorder is not None:
+                try:
+                    answer.headers += self._recorder.record(self.request, call.batch, outputs)
+                except Exception:
+                    log.exception("recording failed")
+        self.request.respond(self.request, answer)

@@ -1,0 +1,188 @@
+"""
+When and where predictions run, and which requests are turned away.
+
+What arrived in one turn of the event loop is predicted together, without waiting for more: short work on
+the loop itself, long work in the prediction thread. A request is turned away, before its body is decoded,
+when it would wait too long for those before it.
+"""
+
+from __future__ import annotations
+
+import math
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from solera_server.costs import Costs, measure
+from solera_server.job import predict_together
+from solera_server.worker import MERGED_JOBS, Task, Worker
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from solera_server.batch import Layout
+    from solera_server.job import Job
+    from solera_server.limits import Limits
+    from solera_server.predictor import Predictor
+
+SMALL_BODY = 64 * 1024
+"""Larger bodies are decoded in the thread, in the lane of the large; bytes."""
+_LOOP_SECONDS = 0.001
+"""What takes longer does not run on the event loop."""
+_TURN_SECONDS = 0.005
+"""How long the predictions of one turn of the loop may take together."""
+
+
+class Scheduler:
+    """
+    Takes jobs on the event loop, and delivers their answers on it.
+
+    ``in_flight`` counts those that wait or run. Of the limits it keeps ``in_flight`` and ``wait_seconds``.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._worker = Worker(loop, self._finished)
+        self._predictor: Predictor | None = None
+        self._costs = Costs(0.0, 0.0, 1.0)
+        self._on_loop = False
+        self._arrived: list[Job] = []
+        self._lanes = [_Backlog(), _Backlog()]
+        self.in_flight = 0
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the prediction thread after what it has; does not wait for it."""
+        self._worker.stop()
+
+    def serve(self, predictor: Predictor, layout: Layout) -> None:
+        """Set what predicts, and measure what it costs; before the first job."""
+        self._predictor = predictor
+        self._costs = measure(predictor, layout)
+        self._on_loop = predictor.kind == "compiled" and self._costs.of_rows(1) <= _LOOP_SECONDS
+        self._worker.serve(predictor, self._costs)
+
+    @property
+    def queued(self) -> int:
+        """How many jobs have not been begun."""
+        return self._worker.queued + len(self._arrived)
+
+    def busy_seconds(self) -> float:
+        """For how long the call in the thread has been running; 0 when none does."""
+        return self._worker.busy_seconds()
+
+    @property
+    def alive(self) -> bool:
+        return self._worker.alive
+
+    def submit(self, job: Job) -> int | None:
+        """
+        Take a job, whose answer is then delivered later; return None.
+
+        Or take it not, and return after how many seconds its sender may try again.
+        """
+        if self.in_flight >= self._limits.in_flight:
+            return max(1, math.ceil(self._wait(large=job.size > SMALL_BODY)))
+        if self._on_loop and job.size <= SMALL_BODY:
+            return self._submit_short(job)
+        return self._submit_long(job)
+
+    def _submit_short(self, job: Job) -> int | None:
+        arrived = self._arrived
+        if len(arrived) > MERGED_JOBS:
+            wait = self._costs.of_rows(sum(_rows(one) for one in arrived))
+            if wait > self._limits.wait_seconds:
+                return max(1, math.ceil(wait))
+        if job.call is None:
+            try:
+                job.call = job.decode()
+            except Exception as error:  # noqa: BLE001 - the job words the answer
+                job.deliver(job.fail(error))
+                return None
+        if self._costs.of_rows(job.call.batch.rows) > _LOOP_SECONDS:
+            return self._submit_long(job)
+        self.in_flight += 1
+        arrived.append(job)
+        if len(arrived) == 1:
+            self._loop.call_soon(self._predict_arrived)
+        return None
+
+    def _submit_long(self, job: Job) -> int | None:
+        large = job.size > SMALL_BODY
+        if job.call is None:
+            seconds = self._costs.of_body(job.size)
+        else:
+            rows = job.call.batch.rows
+            seconds = self._costs.of_rows(rows) - self._costs.of_call
+            large = large or seconds > _TURN_SECONDS
+        wait = self._wait(large=large)
+        if wait > self._limits.wait_seconds:
+            return max(1, math.ceil(wait))
+        self.in_flight += 1
+        self._lanes[large].add(seconds)
+        self._worker.put(Task(job, seconds, large=large))
+        return None
+
+    def _wait(self, *, large: bool) -> float:
+        """Estimate for how long a job that comes now would wait in its lane: the lanes share the time."""
+        call = self._costs.of_call
+        merged = 1 if self._predictor is None or not self._predictor.merges else MERGED_JOBS
+        small = self._lanes[0].wait(call, merged)
+        big = self._lanes[1].wait(call, 1)
+        own, other = (big, small) if large else (small, big)
+        return min(2 * own, own + other)
+
+    def _predict_arrived(self) -> None:
+        """Predict what arrived since the last turn: all of it, or as much as a turn may take."""
+        jobs, predictor = self._arrived, self._predictor
+        if predictor is None:
+            raise AssertionError("there is a predictor before there are jobs")
+        self._arrived = []
+        room = self._costs.rows_within(_TURN_SECONDS)
+        rows = 0
+        for index, job in enumerate(jobs):
+            if rows and rows + _rows(job) > room:
+                self._arrived = jobs[index:]
+                jobs = jobs[:index]
+                self._loop.call_soon(self._predict_arrived)
+                break
+            rows += _rows(job)
+        started = perf_counter()
+        answers = predict_together(predictor, jobs)
+        self._costs.observe(rows, perf_counter() - started)
+        self.in_flight -= len(jobs)
+        for job, answer in zip(jobs, answers, strict=True):
+            job.deliver(answer)
+
+    def _finished(self, task: Task, answer: Any) -> None:
+        self.in_flight -= 1
+        self._lanes[task.large].remove(task.seconds)
+        if answer is not None:
+            task.job.deliver(answer)
+
+
+class _Backlog:
+    """What waits or runs in a lane."""
+
+    __slots__ = ("jobs", "seconds")
+
+    def __init__(self) -> None:
+        self.jobs = 0
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.jobs += 1
+        self.seconds += seconds
+
+    def remove(self, seconds: float) -> None:
+        self.jobs -= 1
+        self.seconds = self.seconds - seconds if self.jobs else 0.0
+
+    def wait(self, call: float, merged: int) -> float:
+        return self.seconds + call * math.ceil(self.jobs / merged)
+
+
+def _rows(job: Job) -> int:
+    return 0 if job.call is None else job.call.batch.rows
