@@ -82,12 +82,13 @@ def work(pool: Pool, slot: int, loaded: LoadedModel, sockets: list[socket.socket
         metrics = Metrics(options.name, options.version or "", pool.counters, slot)
         model = ModelPort(options, metrics)
         await model.open(loaded, sockets)
+        log.debug("worker serves", extra={"pid": os.getpid()})
         board.occupy(slot, Stage.SERVING, os.getpid())
         beating = asyncio.create_task(_beat(board, slot, model, metrics))
-        log.debug("worker serves")
         await stop.wait()
         board.change(slot, Stage.DRAINING)
-        board.add_cut(slot, await model.drain(hasten))
+        # A worker that ends alone leaves its sockets to the next one, with whoever waits there.
+        board.add_cut(slot, await model.drain(hasten, close_port=board.draining))
         beating.cancel()
         metrics.flush()
         return 0

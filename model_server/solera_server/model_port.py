@@ -15,6 +15,7 @@ from solera_server.serving import Serving
 if TYPE_CHECKING:
     import socket
 
+    from solera_server.grpc_server import GrpcServer
     from solera_server.load import LoadedModel
     from solera_server.metrics import Metrics
     from solera_server.options import Options
@@ -36,6 +37,7 @@ class ModelPort:
         self._metrics = metrics
         self._sockets: list[socket.socket] = []
         self._server: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
         self.scheduler = Scheduler(asyncio.get_running_loop(), options.limits)
         self.scheduler.start()
         self.health = Health(self.scheduler, options.stall_seconds)
@@ -52,6 +54,11 @@ class ModelPort:
         metrics.watch("solera_server_connections", lambda: server.connections)
         self._sockets = sockets
         await server.serve(sockets)
+        if options.grpc_port is not None:
+            from solera_server.grpc_server import GrpcServer
+
+            self._grpc = GrpcServer(serving, options.limits, metrics)
+            await self._grpc.listen(options.host, options.grpc_port)
         self.health.phase = Phase.SERVING
         return serving
 
@@ -59,11 +66,12 @@ class ModelPort:
     def connections(self) -> int:
         return 0 if self._server is None else self._server.connections
 
-    async def drain(self, hasten: asyncio.Event) -> int:
+    async def drain(self, hasten: asyncio.Event, *, close_port: bool = True) -> int:
         """
         Answer as before until traffic has gone elsewhere, then close the port and finish what is there.
 
-        ``hasten`` ends the wait for traffic to go. Returns the number of connections that had to be cut.
+        ``hasten`` ends the wait for traffic to go. Without ``close_port`` somebody else holds the sockets
+        and goes on. Returns the number of connections that had to be cut.
         """
         options, loop, server = self._options, asyncio.get_running_loop(), self._server
         if server is None:
@@ -73,12 +81,18 @@ class ModelPort:
         server.draining = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hasten.wait(), options.drain_delay)
-        await self._close_port(server)
+        ending = (
+            [] if self._grpc is None else [asyncio.ensure_future(self._grpc.finish(deadline - loop.time()))]
+        )
+        if close_port:
+            await self._empty_queue()
+        server.stop_listening()
         cut = await server.finish(deadline)
+        await asyncio.gather(*ending)
         self.scheduler.stop()
         return cut
 
-    async def _close_port(self, server: HttpServer) -> None:
+    async def _empty_queue(self) -> None:
         loop = asyncio.get_running_loop()
         refuse_new(self._sockets)
         await asyncio.sleep(_HANDSHAKE_SECONDS)
@@ -86,7 +100,6 @@ class ModelPort:
         # Nobody tells when the kernel's queue is empty.
         while waiting(self._sockets) and loop.time() < limit:  # noqa: ASYNC110 - so it is looked at
             await asyncio.sleep(0.005)
-        server.stop_listening()
 
 
 def facts(loaded: LoadedModel) -> dict[str, str]:
