@@ -32,6 +32,7 @@ _LIMIT_OPTIONS = (
     ("--max-scores", "scores", int, "rows times classes of a request"),
     ("--max-connections", "connections", int, "connections open at a time, for each port"),
     ("--max-in-flight", "in_flight", int, "predictions that wait or run; beyond that 503"),
+    ("--max-wait", "wait_seconds", float, "seconds that a prediction may wait by estimate; beyond that 503"),
     ("--receive-timeout", "receive_seconds", float, "seconds in which a request must arrive"),
     ("--idle-timeout", "idle_seconds", float, "seconds after which an idle connection is closed"),
     ("--connection-max-age", "connection_age_seconds", float, "seconds after which a connection is ended"),
@@ -86,6 +87,7 @@ def _serve(options: argparse.Namespace) -> int:
             limits=limits,
             workers=workers,
             threads=threads,
+            grpc_port=options.grpc_port,
         )
     )
 
@@ -122,6 +124,7 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", default=host, help="address to listen on, * for all (%(default)s)")
     serve.add_argument("--port", type=_port, default=8080, help="model port (%(default)s; 0: any free one)")
     serve.add_argument("--management-port", type=_port, default=8081, help="probes and metrics (%(default)s)")
+    serve.add_argument("--grpc-port", type=_port, help="answer the V2 protocol over gRPC there (default: not)")
     serve.add_argument(
         "--workers",
         type=_positive,

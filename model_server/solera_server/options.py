@@ -14,7 +14,7 @@ class Options:
     The options of ``solera-server serve``, checked. Times are seconds.
 
     ``host`` None means every address. ``workers`` processes answer on the model port; with more than one,
-    each has ``threads`` for BLAS and OpenMP.
+    each has ``threads`` for BLAS and OpenMP. gRPC is answered on ``grpc_port``, unless that is None.
     """
 
     model: Path
@@ -30,6 +30,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     workers: int = 1
     threads: int = 1
+    grpc_port: int | None = None
 
     def version_of(self, digest: str) -> str:
         """Return the version's name: as told, or else the beginning of the artifact's digest."""

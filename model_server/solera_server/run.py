@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -38,6 +39,13 @@ def serve(options: Options) -> int:
     Raises Failure when the model cannot be served.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    if options.grpc_port is not None:
+        # gRPC binds its port itself, and shares it among workers. These sockets, which never listen, hold it
+        # from before the model is loaded, and see that nobody else has it.
+        held, spare = bind_or_fail(options.host, options.grpc_port, "--grpc-port", copies=2)
+        for one in spare:
+            one.close()
+        options = replace(options, grpc_port=port_of(held))
     if options.workers > 1:
         from solera_server.supervisor import Supervisor
 
@@ -110,7 +118,9 @@ def serving_event(
     options: Options, loaded: LoadedModel, port: int, management_port: int
 ) -> dict[str, str | int]:
     """What the log says when the server begins to serve."""
+    grpc = {} if options.grpc_port is None else {"grpc_port": options.grpc_port}
     return {
+        **grpc,
         "url": f"http://{options.host or 'localhost'}:{port}/v2/models/{options.name}",
         "model": options.name,
         "version": options.version_of(loaded.digest),
