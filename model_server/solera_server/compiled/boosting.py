@@ -26,7 +26,6 @@ from solera_server.compiled.trees import (
     flatten,
     forest,
     refusal,
-    refusals,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
 _REGRESSION_TREE = "DecisionTreeRegressor"
 _CLASSIFICATION_TREE = "DecisionTreeClassifier"
+REFUSES_EVERYTHING = REFUSES_MISSING | REFUSES_INFINITE
 _LOSS = "sklearn._loss.loss."
 _IDENTITY = frozenset({"HalfSquaredError", "AbsoluteError", "HuberLoss", "PinballLoss"})
 _EXPONENTIAL = frozenset({"HalfPoissonLoss", "HalfGammaLoss"})
@@ -47,7 +47,8 @@ class Exponential(Forest):
     """Regression whose sums are logarithms."""
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
-        return np.exp(scores[:, 0])
+        with np.errstate(over="ignore"):
+            return np.exp(scores[:, 0])
 
 
 class TwoClasses(Forest):
@@ -134,11 +135,10 @@ def _gradient_boosting(node: Node, _context: Context) -> Estimator:
         if tree.values.shape[1] != 1:
             raise node.fail("a tree's leaves have several values")
         flat.append(_scaled(flatten(tree, features), rate))
-    loss = _loss(node)
+    loss = loss_name(node)
     offsets = list(range(outputs)) * len(members)
-    start = _initial(node, loss, outputs)
-    refuses = REFUSES_MISSING | REFUSES_INFINITE
-    made = forest(flat, features=features, start=start, offsets=offsets, refuses=refuses)
+    start = initial_scores(node, loss, outputs)
+    made = forest(flat, features=features, start=start, offsets=offsets, refuses=REFUSES_EVERYTHING)
     if node.name == "GradientBoostingRegressor":
         if loss not in _IDENTITY or outputs != 1:
             raise node.fail(f"the loss is {loss}")
@@ -152,7 +152,7 @@ def _gradient_boosting(node: Node, _context: Context) -> Estimator:
     return TwoClasses(made, features, classes, factor=factor, zero=1)
 
 
-def _loss(node: Node) -> str:
+def loss_name(node: Node) -> str:
     loss = node.node("_loss")
     if not loss.type.startswith(_LOSS):
         raise node.fail(f"the loss is {loss.type}")
@@ -165,7 +165,7 @@ def _scaled(tree: Flat, rate: float) -> Flat:
     )
 
 
-def _initial(node: Node, loss: str, outputs: int) -> Matrix:
+def initial_scores(node: Node, loss: str, outputs: int) -> Matrix:
     """Return what the sums begin with, the same for every row: shape (outputs,)."""
     if node.get("init_") == "zero":
         return np.zeros(outputs)
@@ -214,11 +214,11 @@ def _histogram_boosting(node: Node, _context: Context) -> Estimator:
     for iteration in iterations:
         if not isinstance(iteration, list) or len(iteration) != outputs:
             raise node.fail("an iteration has not one tree for each output")
-        flat += [flatten(_predictor(tree, node), features) for tree in iteration]
+        flat += [flatten(histogram_tree(tree, node), features) for tree in iteration]
     start = node.array("_baseline_prediction", (1, outputs))[0]
     offsets = list(range(outputs)) * len(iterations)
     made = forest(flat, features=features, start=start, offsets=offsets, single=False, refuses=0)
-    loss = _loss(node)
+    loss = loss_name(node)
     if node.name.endswith("Regressor"):
         if outputs != 1 or loss not in _IDENTITY | _EXPONENTIAL:
             raise node.fail(f"the loss is {loss}")
@@ -231,7 +231,7 @@ def _histogram_boosting(node: Node, _context: Context) -> Estimator:
     return TwoClasses(made, features, classes, zero=0)
 
 
-def _predictor(tree: Any, node: Node) -> Described:
+def histogram_tree(tree: Any, node: Node) -> Described:
     """Return one tree of an iteration."""
     if not isinstance(tree, Node) or tree.name != "TreePredictor":
         raise node.fail("an iteration holds something else than trees")
@@ -319,8 +319,9 @@ def _adaboost_classifier(node: Node, _context: Context) -> Estimator:
             Flat(tree.feature, tree.threshold, tree.left, tree.flags, tree.place, votes, tree.categories)
         )
     start = np.zeros(len(classes))
-    refuses = refusals(members[0])
-    made = forest(flat, features=features, start=start, divisor=float(weights.sum()), refuses=refuses)
+    made = forest(
+        flat, features=features, start=start, divisor=float(weights.sum()), refuses=REFUSES_EVERYTHING
+    )
     return Votes(made, features, classes)
 
 
@@ -353,5 +354,5 @@ def _adaboost_regressor(node: Node, _context: Context) -> Estimator:
     flat = [flatten(fitted_tree(member, features, _REGRESSION_TREE), features) for member in members]
     if any(tree.values.shape[1] != 1 for tree in flat):
         raise node.fail("a tree's leaves have several values")
-    made = forest(flat, features=features, start=np.zeros(1), refuses=refusals(members[0]))
+    made = forest(flat, features=features, start=np.zeros(1), refuses=REFUSES_EVERYTHING)
     return Median(made, features, weights[: len(members)])
