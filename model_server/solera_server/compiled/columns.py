@@ -133,7 +133,7 @@ def function_transformer(node: Node, shape: Shape) -> Transformer:
 def compile_chain(nodes: Sequence[Any], shape: Shape) -> Chain:
     """Return the compiled form of steps: fitted objects, nested pipelines, "passthrough" or None."""
     steps: list[Transformer] = []
-    for node in _flat(nodes):
+    for node in flat_steps(nodes):
         previous = steps[-1] if steps else None
         given = shape
         if previous is not None:
@@ -151,13 +151,14 @@ def compile_chain(nodes: Sequence[Any], shape: Shape) -> Chain:
     return Chain(shape, steps)
 
 
-def _flat(nodes: Sequence[Any]) -> list[Any]:
+def flat_steps(nodes: Sequence[Any]) -> list[Any]:
+    """Return the steps of nested pipelines one after the other, without what only passes through."""
     result = []
     for node in nodes:
         if node is None or node == "passthrough":
             continue
         if isinstance(node, Node) and node.type == PIPELINE:
-            result += _flat(pipeline_steps(node))
+            result += flat_steps(pipeline_steps(node))
         else:
             result.append(node)
     return result

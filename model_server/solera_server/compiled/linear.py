@@ -72,11 +72,11 @@ class LinearRegressor(Sums):
         self, weights: Matrix, intercept: Matrix, link: Callable[[Matrix], Matrix] | None = None
     ) -> None:
         super().__init__(weights, intercept)
-        self._link = link
+        self.link = link
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
         values = scores[:, 0]
-        return values if self._link is None else self._link(values)
+        return values if self.link is None else self.link(values)
 
     def predict_proba(self, scores: Matrix) -> NDArray[Any]:
         raise NotImplementedError
@@ -95,7 +95,7 @@ class LinearClassifier(Sums):
         super().__init__(weights, intercept)
         self.classes: NDArray[Any] = classes
         self.has_probabilities = probabilities is not None
-        self._probabilities = probabilities
+        self.probabilities = probabilities
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
         chosen = (scores[:, 0] > 0).view(np.int8) if scores.shape[1] == 1 else scores.argmax(axis=1)
@@ -103,9 +103,9 @@ class LinearClassifier(Sums):
         return classes
 
     def predict_proba(self, scores: Matrix) -> NDArray[Any]:
-        if self._probabilities is None:
+        if self.probabilities is None:
             raise NotImplementedError
-        return self._probabilities(scores)
+        return self.probabilities(scores)
 
 
 def weights_and_intercept(node: Node, outputs: int | None = None) -> tuple[Matrix, Matrix]:
