@@ -25,12 +25,13 @@ EXAMPLES = "examples.json"
 METRICS = "metrics.json"
 PROVENANCE = "provenance.json"
 BASELINE = "baseline.json"
+EXPLANATION = "explanation.json"
 RESULT = "result.json"
 """Beside the manifest in a store, for a restore; not part of the artifact."""
 
 REQUIRED = (MODEL, SCHEMA, EXAMPLES, METRICS, PROVENANCE)
-OPTIONAL = (BASELINE,)
-"""Files that artifacts of earlier trainers lack."""
+OPTIONAL = (BASELINE, EXPLANATION)
+"""Files that artifacts of earlier trainers lack; EXPLANATION is there for linear models only."""
 MAX_FILES = 64
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_FILE_BYTES = 8 * 1024**3

@@ -17,6 +17,7 @@ from solera_core.failures import Failure, Reason
 from solera_core.spec import Training
 from solera_core.training_check import check_training
 from solera_trainer.baseline import baseline
+from solera_trainer.column_means import column_means
 from solera_trainer.dataset import Cut, Dataset, check_sides, prepare
 from solera_trainer.exemplars import describe, examples
 from solera_trainer.model_bytes import model_bytes
@@ -105,6 +106,9 @@ def train(
             problem, catalogue, dataset, selection, images, training_rows=sha256_digest(training_rows)
         ),
     }
+    means = column_means(selection.model, columns)
+    if means is not None:
+        documents[artifact.EXPLANATION] = {"formatVersion": 1, "means": means}
     _empty(directory)
     try:
         (directory / artifact.MODEL).write_bytes(model_bytes(selection.model))

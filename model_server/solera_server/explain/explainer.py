@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solera_core.artifact import FileEntry, file_entry
+from solera_core.failures import ArtifactCorrupt
 from solera_server.compiled.columns import COLUMN_TRANSFORMER, flat_steps
 from solera_server.compiled.linear import LinearClassifier, LinearRegressor
 from solera_server.compiled.node import Node
@@ -97,6 +98,11 @@ class Explainer:
         """Return how long an explanation of so many rows takes, roughly. Raises NotExplainable."""
         return self.ready().cost * rows
 
+    def values(self, *, every: bool) -> int:
+        """Return how many contributions one row has, of the predicted class or of every one."""
+        classes = self._predictor.estimator.classes
+        return len(self._predictor.schema.features) * (1 if classes is None or not every else len(classes))
+
     def explain(self, batch: Batch) -> Explanation:
         """
         Return the explanation of all rows.
@@ -184,6 +190,14 @@ def _again(file: ModelFile) -> Node:
         raise NotExplainable(f"{file.path.name} is not the file any more that this server loaded; restart it")
     last: Node = fitted_steps(file.path)[1]
     return last
+
+
+def column_means(document: Any) -> list[float]:
+    """Return the means that `explanation.json` holds. Raises ArtifactCorrupt."""
+    means = document.get("means") if isinstance(document, dict) else None
+    if not isinstance(means, list) or not all(type(mean) in (int, float) for mean in means):
+        raise ArtifactCorrupt("explanation.json does not hold the columns' means.")
+    return [float(mean) for mean in means]
 
 
 def _reference(before: list[Any], columns: int, means: Sequence[float] | None) -> Matrix:
