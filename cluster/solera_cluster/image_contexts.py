@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from solera_cluster import base_rootfs, build, paths, python_dependencies, versions
+from solera_cluster import base_rootfs, build, native_wheel, paths, progress, python_dependencies, versions
 from solera_cluster.errors import ClusterError
 
 _SKIPPED_FOLDERS = {"__pycache__", "tests"}
@@ -38,17 +38,30 @@ def fill_dependencies(component: str, context: Path) -> None:
     python_dependencies.strip_libraries(context)
 
 
-def fill_component(packages: Iterable[str], context: Path) -> None:
-    """Copy the sources, with permissions that do not depend on this machine's umask."""
+def fill_component(packages: Iterable[str], context: Path, *, native: bool) -> None:
+    """Copy the sources and the C extension, with permissions that do not depend on this machine's umask."""
     for path in source_files(paths.CHECKOUT, packages):
         source_root = paths.CHECKOUT / path.relative_to(paths.CHECKOUT).parts[0]
         target = context / path.relative_to(source_root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
         target.chmod(0o644)
+    if native:
+        _add_extension(context)
     for folder in [context, *context.rglob("*")]:
         if folder.is_dir():
             folder.chmod(0o755)
+
+
+def _add_extension(context: Path) -> None:
+    if reason := native_wheel.obstacle():
+        progress.say(f"  the server computes with numpy, slower, without its C extension: {reason}")
+        return
+    built = native_wheel.extension(paths.CHECKOUT, _uv(), _uv_cache(), paths.cache_dir() / "native")
+    target = context / native_wheel.EXTENSION
+    shutil.copyfile(built, target)
+    target.chmod(0o644)
+    python_dependencies.strip_libraries(context)
 
 
 def fill_binary(name: str, context: Path) -> None:

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from types import ModuleType
 
-from solera_cluster import base_rootfs, image_contexts, python_dependencies
+from solera_cluster import base_rootfs, image_contexts, native_wheel, python_dependencies
 from solera_cluster.errors import ClusterError
 from solera_cluster.versions import Versions
 
@@ -35,12 +35,14 @@ class Component:
 
     name: str
     packages: tuple[str, ...]
+    native: bool = False
+    """Whether the C extension belongs to it."""
 
 
 COMPONENTS = (
     Component("operator", ("operator/solera_operator", "core/solera_core")),
     Component("trainer", ("trainer/solera_trainer", "core/solera_core")),
-    Component("server", ("model_server/solera_server", "core/solera_core")),
+    Component("server", ("model_server/solera_server", "core/solera_core"), native=True),
 )
 
 # Images of the platform: one binary each. The node makes its own of `pause`.
@@ -69,13 +71,15 @@ class Inputs:
     Where the inputs are.
 
     `base_image` is a Python image to start from, or None for the one bootstrapped from Debian packages;
-    `binaries_key` stands for the compiler and versions of the Go binaries.
+    `binaries_key` stands for the compiler and versions of the Go binaries. `native` says whether the server's
+    C extension can be compiled.
     """
 
     checkout: Path
     versions: Versions
     binaries_key: str
     base_image: str | None
+    native: bool
 
     @property
     def containerfiles(self) -> Path:
@@ -155,9 +159,12 @@ def _dependencies(component: Component, inputs: Inputs) -> Recipe:
 def _component(component: Component, inputs: Inputs) -> Recipe:
     below = _dependencies(component, inputs)
     containerfile = inputs.containerfiles / f"{component.name}.Containerfile"
+    files = list(image_contexts.source_files(inputs.checkout, component.packages))
+    if component.native and inputs.native:
+        files += native_wheel.sources(inputs.checkout)
     sources = {
         str(path.relative_to(inputs.checkout)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in image_contexts.source_files(inputs.checkout, component.packages)
+        for path in files
     }
     tag = _digest(containerfile.read_text(), sources, below.reference)
     return Recipe(

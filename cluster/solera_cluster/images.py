@@ -17,6 +17,7 @@ from solera_cluster import (
     image_recipes,
     kind,
     lifecycle,
+    native_wheel,
     network,
     paths,
     progress,
@@ -45,6 +46,7 @@ def inputs() -> image_recipes.Inputs:
         versions=versions.load(),
         binaries_key=paths.bin_dir().name,
         base_image=os.environ.get("SOLERA_BASE_IMAGE") or (_PUBLIC_BASE if docker else None),
+        native=native_wheel.obstacle() is None,
     )
 
 
@@ -156,7 +158,7 @@ def _fill(recipe: Recipe, context: Path) -> None:
             image_contexts.fill_dependencies(recipe.name.removesuffix("-dependencies"), context)
         case Kind.COMPONENT:
             [component] = [entry for entry in image_recipes.COMPONENTS if entry.name == recipe.name]
-            image_contexts.fill_component(component.packages, context)
+            image_contexts.fill_component(component.packages, context, native=component.native)
         case Kind.BINARY:
             image_contexts.fill_binary(recipe.name, context)
 

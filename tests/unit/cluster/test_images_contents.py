@@ -1,11 +1,14 @@
 """What gets into an image's root file system, its dependencies and its source layer."""
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from solera_cluster import base_rootfs, image_contexts, paths, python_dependencies
+from solera_cluster import base_rootfs, image_contexts, native_wheel, paths, python_dependencies
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -96,8 +99,34 @@ def test_sources_are_copied_below_their_source_root_with_fixed_permissions(
     write(checkout / "core/solera_core/__pycache__/a.pyc")
     context.mkdir(mode=0o700)
     monkeypatch.setattr(paths, "CHECKOUT", checkout)
-    image_contexts.fill_component(["core/solera_core"], context)
+    image_contexts.fill_component(["core/solera_core"], context, native=False)
     files = {path.relative_to(context).as_posix() for path in context.rglob("*") if path.is_file()}
     assert files == {"solera_core/data/table.json"}
     assert stat.S_IMODE((context / "solera_core/data/table.json").stat().st_mode) == 0o644
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o755 for path in context.rglob("*") if path.is_dir())
+
+
+def test_the_servers_context_has_an_extension_that_any_python_of_the_image_loads(tmp_path: Path) -> None:
+    assert native_wheel.obstacle() is None, "the tests need a C compiler and Python's headers"
+    image_contexts.fill_component(["core/solera_core"], tmp_path, native=True)
+    program = "import solera_native; print(solera_native.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == str(tmp_path / "solera_native.abi3.so")
+    assert (tmp_path / "solera_native.abi3.so").stat().st_mode & 0o777 == 0o644
+
+
+def test_without_a_compiler_the_context_has_no_extension_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    image_contexts.fill_component(["core/solera_core"], tmp_path, native=True)
+    assert not (tmp_path / "solera_native.abi3.so").exists()
+    said = capsys.readouterr()
+    assert "computes with numpy" in said.out + said.err
+    assert "no C compiler" in said.out + said.err

@@ -29,7 +29,10 @@ def inputs(tmp_path: Path) -> Inputs:
     (tmp_path / "requirements").mkdir()
     for component in COMPONENTS:
         (tmp_path / "requirements" / f"{component}.txt").write_text(f"needed-by-{component}==1.0\n")
-    return Inputs(tmp_path, versions.load(), "1.37.2-0123456789", None)
+    (tmp_path / "requirements" / "native.txt").write_text("setuptools==80.0\n")
+    (tmp_path / "native").mkdir()
+    (tmp_path / "native" / "linear.c").write_text("/* sums */\n")
+    return Inputs(tmp_path, versions.load(), "1.37.2-0123456789", None, native=True)
 
 
 def references(inputs: Inputs) -> dict[str, str]:
@@ -56,6 +59,8 @@ def test_equal_inputs_give_equal_references(inputs: Inputs) -> None:
         ("core/solera_core/__init__.py", {"operator", "trainer", "server"}),
         ("requirements/trainer.txt", {"trainer", "trainer-dependencies"}),
         ("cluster/images/server.Containerfile", {"server"}),
+        ("native/linear.c", {"server"}),
+        ("requirements/native.txt", {"server"}),
         ("cluster/images/coredns.Containerfile", {"coredns"}),
         ("cluster/images/envoy.requirements.txt", {"envoy"}),
     ],
@@ -65,6 +70,15 @@ def test_a_change_moves_only_what_it_is_an_input_of(inputs: Inputs, file: str, m
     path = inputs.checkout / file
     path.write_text(path.read_text() + "# changed\n")
     assert changed(before, references(inputs)) == moved
+
+
+def test_a_server_without_the_extension_is_another_one_and_knows_no_change_of_it(inputs: Inputs) -> None:
+    before = references(inputs)
+    without = dataclasses.replace(inputs, native=False)
+    assert changed(before, references(without)) == {"server"}
+    plain = references(without)
+    (inputs.checkout / "native" / "linear.c").write_text("/* other sums */\n")
+    assert references(without) == plain
 
 
 def test_a_new_base_moves_everything_above_it_and_no_go_binary(inputs: Inputs) -> None:
@@ -122,7 +136,7 @@ def test_a_missing_source_folder_is_named(inputs: Inputs) -> None:
 
 
 def test_every_recipe_has_its_containerfile() -> None:
-    inputs = Inputs(paths.CHECKOUT, versions.load(), "key", None)
+    inputs = Inputs(paths.CHECKOUT, versions.load(), "key", None, native=True)
     for name in image_recipes.names():
         recipe = image_recipes.recipe(name, inputs)
         assert isinstance(recipe, Recipe)
