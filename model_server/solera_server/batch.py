@@ -75,12 +75,11 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         index = bisect_right(starts, row) - 1
         return batches[index].where(row - starts[index], feature)
 
-    return Batch(
-        sum(batch.rows for batch in batches),
-        np.concatenate([batch.numbers for batch in batches]),
-        tuple(map(np.concatenate, zip(*(batch.texts for batch in batches), strict=True))),
-        where,
-    )
+    numbers = np.concatenate([batch.numbers for batch in batches])
+    texts: tuple[NDArray[np.object_], ...] = ()
+    if batches[0].texts:
+        texts = tuple(map(np.concatenate, zip(*(batch.texts for batch in batches), strict=True)))
+    return Batch(len(numbers), numbers, texts, where)
 
 
 class Layout:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from solera_server.predictor import Outputs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A decoded request: what to predict, which outputs are wanted, and how the answer is written."""
 

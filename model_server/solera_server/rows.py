@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
     from solera_core.schema import Feature
     from solera_server.batch import Batch, Layout
+    from solera_server.filling import Filling
 
 
-def decode_rows(layout: Layout, instances: list[Any]) -> Batch:
+def decode_rows(layout: Layout, filling: Filling, instances: list[Any]) -> Batch:
     """
     Decode instances: lists of values in the order of the features, or objects by feature name.
 
     A single feature may also come as bare values. In an object a key that is absent is a missing value.
     Raises InputError.
     """
+    features = layout.features
+    quick = filling.rows(instances, lambda row, column: _place(features[column].name, row))
+    if quick is not None:
+        return quick
     if not instances:
         raise InputError("instances: expected at least one row, got an empty list")
-    features = layout.features
     kinds = set(map(type, instances))
     if kinds == {list}:
         raw = _by_position(features, instances)

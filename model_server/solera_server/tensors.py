@@ -112,7 +112,7 @@ def _decode_matrix(layout: Layout, tensor: Tensor) -> Batch:
         )
 
     def place(column: int, row: int) -> str:
-        return f"{tensor.where}.data[{row}][{column}] ({features[column].name})"
+        return matrix_place(tensor.where, features[column], row, column)
 
     if isinstance(tensor.data, np.ndarray):
         numbers = float_matrix(features, tensor.data, shape)
@@ -123,6 +123,11 @@ def _decode_matrix(layout: Layout, tensor: Tensor) -> Batch:
         for column, feature in enumerate(features)
     ]
     return layout.batch(columns, lambda row, column: place(column, row))
+
+
+def matrix_place(where: str, feature: Feature, row: int, column: int) -> str:
+    """The place of a value in a tensor of shape [n, k], for messages."""
+    return f"{where}.data[{row}][{column}] ({feature.name})"
 
 
 def _flat_place(where: str, row: int) -> str:

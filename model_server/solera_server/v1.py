@@ -9,6 +9,7 @@ import orjson
 from solera_server.batch import InputError, Layout
 from solera_server.codec import Call
 from solera_server.encode import json_values
+from solera_server.filling import Filling
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import Response
 from solera_server.request_size import RequestSize
@@ -29,6 +30,7 @@ class V1Codec:
 
     def __init__(self, schema: Schema, limits: Limits) -> None:
         self._layout = Layout(schema.features)
+        self._filling = Filling(self._layout)
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
 
@@ -41,7 +43,7 @@ class V1Codec:
         if not isinstance(instances, list):
             raise InputError(f"instances: expected a list of rows, got {shown(instances)}")
         self._size.check_rows(len(instances), "instances")
-        return Call(decode_rows(self._layout, instances), ("predict",), _render)
+        return Call(decode_rows(self._layout, self._filling, instances), ("predict",), _render)
 
 
 def _render(outputs: Outputs) -> Response:

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from solera_server import binary_tensors
-from solera_server.batch import InputError, Layout
+from solera_server.batch import Batch, InputError, Layout
 from solera_server.binary_tensors import Appendix
 from solera_server.codec import Call
 from solera_server.encode import datatype, json_values
+from solera_server.filling import Filling
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import LENGTH_HEADER, Response
 from solera_server.request_size import RequestSize
-from solera_server.tensors import ADVERTISED, Tensor, decode_tensors, read_binary_tensor, read_tensor
+from solera_server.tensors import (
+    ADVERTISED,
+    Tensor,
+    decode_tensors,
+    matrix_place,
+    read_binary_tensor,
+    read_tensor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +54,7 @@ class V2Codec:
         self._version = version
         self._layout = Layout(schema.features)
         self._outputs = outputs
+        self._filling = Filling(self._layout)
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
 
@@ -67,16 +76,44 @@ class V2Codec:
         items = document.get("inputs")
         if not isinstance(items, list) or not items:
             raise InputError(f"inputs: expected a list of at least one tensor, got {shown(items)}")
-        tensors = [self._tensor(item, f"inputs[{index}]", appendix) for index, item in enumerate(items)]
-        if appendix is not None:
-            appendix.check_end()
+        batch = self._quick(items) if appendix is None and len(items) == 1 else None
+        if batch is None:
+            tensors = [self._tensor(item, f"inputs[{index}]", appendix) for index, item in enumerate(items)]
+            if appendix is not None:
+                appendix.check_end()
+            batch = decode_tensors(self._layout, tensors)
         all_binary = parameters is not None and _flag(parameters, _BINARY_OUTPUTS, "parameters")
         wanted, binary = self._wanted(document.get("outputs"), all_binary=all_binary)
         return Call(
-            decode_tensors(self._layout, tensors),
+            batch,
             wanted,
             lambda outputs: self._render(outputs, wanted, binary, request_id),
         )
+
+    def _quick(self, items: list[Any]) -> Batch | None:
+        """Decode the commonest form, one tensor of numbers of shape [n, k]; None where it is not that."""
+        item, filling = items[0], self._filling
+        if not filling.matrix or type(item) is not dict or len(item) != 4:
+            return None
+        shape, data, kind, name = item.get("shape"), item.get("data"), item.get("datatype"), item.get("name")
+        if type(shape) is not list or len(shape) != 2 or type(data) is not list or type(name) is not str:
+            return None
+        rows, width = shape
+        if (
+            type(rows) is not int
+            or type(width) is not int
+            or width != filling.width
+            or rows > self._size.rows
+        ):
+            return None
+        if kind not in ("FP64", "FP32") or (width == 1 and name in filling.names):
+            return None
+        features = self._layout.features
+
+        def where(row: int, column: int) -> str:
+            return matrix_place(f"inputs[0]({name[:100]})", features[column], row, column)
+
+        return filling.tensor(data, rows, where, single=kind == "FP32")
 
     def _tensor(self, item: Any, where: str, appendix: Appendix | None) -> Tensor:
         refuse_unknown(expect_object(item, where), _INPUT_FIELDS, where)
