@@ -17,7 +17,7 @@ from solera_server import logs, management
 from solera_server.board import BEAT_SECONDS, Board, PoolHealth, Stage
 from solera_server.http_server import HttpServer
 from solera_server.metrics import Metrics
-from solera_server.model_port import ModelPort
+from solera_server.model_port import ModelPort, facts
 from solera_server.termination import report
 from solera_server.threads import allow_threads
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from solera_server.load import LoadedModel
     from solera_server.options import Options
+    from solera_server.recording import Recording
     from solera_server.shared import SharedCounters
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,15 @@ class Pool:
     counters: SharedCounters
 
 
-def work(pool: Pool, slot: int, loaded: LoadedModel, sockets: list[socket.socket], control: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is served, and what is kept of it, when the model is loaded."""
+
+    loaded: LoadedModel
+    recording: Recording
+
+
+def work(pool: Pool, slot: int, model: Model, sockets: list[socket.socket], control: int) -> int:
     """Answer requests until told to drain; return the exit code."""
     options, board = pool.options, pool.board
     logs.identify(worker=slot)
@@ -80,15 +89,15 @@ def work(pool: Pool, slot: int, loaded: LoadedModel, sockets: list[socket.socket
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         _obey(control, {DRAIN: [stop], HASTEN: [stop, hasten], STOP: [stop, hasten], b"": [stop, hasten]})
         metrics = Metrics(options.name, options.version or "", pool.counters, slot)
-        model = ModelPort(options, metrics)
-        await model.open(loaded, sockets)
+        port = ModelPort(options, metrics)
+        await port.open(model.loaded, sockets, model.recording, slot)
         log.debug("worker serves", extra={"pid": os.getpid()})
         board.occupy(slot, Stage.SERVING, os.getpid())
-        beating = asyncio.create_task(_beat(board, slot, model, metrics))
+        beating = asyncio.create_task(_beat(board, slot, port, metrics))
         await stop.wait()
         board.change(slot, Stage.DRAINING)
         # A worker that ends alone leaves its sockets to the next one, with whoever waits there.
-        board.add_cut(slot, await model.drain(hasten, close_port=board.draining))
+        board.add_cut(slot, await port.drain(hasten, close_port=board.draining))
         beating.cancel()
         metrics.flush()
         return 0
@@ -96,10 +105,8 @@ def work(pool: Pool, slot: int, loaded: LoadedModel, sockets: list[socket.socket
     return uvloop.run(life())
 
 
-def manage(
-    pool: Pool, sockets: list[socket.socket], control: int, known: tuple[str, dict[str, str]] | None
-) -> int:
-    """Answer probes and scrapes until told to stop. ``known``: version and facts of the model, if loaded."""
+def manage(pool: Pool, sockets: list[socket.socket], control: int, model: Model | None) -> int:
+    """Answer probes and scrapes until told to stop; ``model`` is None while it is not loaded."""
     options, board = pool.options, pool.board
     logs.identify(worker="management")
 
@@ -109,16 +116,19 @@ def manage(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: None)
         _obey(control, {STOP: [stop], b"": [stop]})
-        health = PoolHealth(board, options.stall_seconds, loaded=known is not None)
+        health = PoolHealth(board, options.stall_seconds, loaded=model is not None)
         metrics = Metrics(options.name, options.version or "", pool.counters, slot=None)
-        if known is not None:
-            metrics.identify(*known)
+        report = None
+        if model is not None:
+            metrics.identify(options.version_of(model.loaded.digest), facts(model.loaded))
+            metrics.sources.append(model.recording.families)
+            report = model.recording.report()
         metrics.pids = board.pids
         metrics.gauges["solera_server_ready"] = (
             "1 while the server wants requests.",
             lambda: float(health.ready().good),
         )
-        server = HttpServer(management.router(health, metrics), options.limits)
+        server = HttpServer(management.router(health, metrics, lambda: report), options.limits)
         await server.serve(sockets)
         await stop.wait()
         server.stop_listening()

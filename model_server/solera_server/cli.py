@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from solera_core.failures import Failure, Reason
 from solera_server import __version__, logs
 from solera_server.limits import Limits
+from solera_server.recording_options import add_options, recording_options
 from solera_server.termination import report
 from solera_server.threads import limit_threads, worker_count
 
@@ -87,6 +88,7 @@ def _serve(options: argparse.Namespace) -> int:
             limits=limits,
             workers=workers,
             threads=threads,
+            recording=recording_options(options),
             grpc_port=options.grpc_port,
         )
     )
@@ -124,7 +126,9 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", default=host, help="address to listen on, * for all (%(default)s)")
     serve.add_argument("--port", type=_port, default=8080, help="model port (%(default)s; 0: any free one)")
     serve.add_argument("--management-port", type=_port, default=8081, help="probes and metrics (%(default)s)")
-    serve.add_argument("--grpc-port", type=_port, help="answer the V2 protocol over gRPC there (default: not)")
+    serve.add_argument(
+        "--grpc-port", type=_port, help="answer the V2 protocol over gRPC there (default: not)"
+    )
     serve.add_argument(
         "--workers",
         type=_positive,
@@ -156,6 +160,7 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
             default=getattr(_DEFAULTS, field),
             help=f"{text} (%(default)s)",
         )
+    add_options(serve)
     _log_level(serve)
 
 

@@ -124,7 +124,7 @@ class Subject(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """An answered request; ``moment`` is a reading of the steady clock. Plain tuples of this form do too."""
+    """An answered request; ``moment`` is a reading of the steady clock."""
 
     subject: Subject
     status: int
@@ -132,6 +132,10 @@ class Noted(NamedTuple):
     moment: float
     batch: Batch | None
     outputs: Outputs | None
+
+
+Item = tuple[Subject, int, float, float, "Batch | None", "Outputs | None"]
+"""What Noted holds: a plain tuple is made faster."""
 
 
 class Identity:
@@ -255,7 +259,7 @@ class Counters:
 
     def __init__(self, memory: CounterMemory, what: Counted, process: int = 0) -> None:
         self._memory, self._what, self._process = memory, what, process
-        self._noted: list[Noted] = []
+        self._noted: list[Item] = []
         self._large: deque[tuple[Noted, int]] = deque()
         self._windows: dict[int, _Open] = {}
         self._thresholds = what.layout.thresholds
@@ -264,7 +268,7 @@ class Counters:
         self._cells = 0
         self._random = np.random.default_rng()
 
-    def note(self, noted: Noted) -> bool:
+    def note(self, noted: Item) -> bool:
         """Note an answered request; True when it is time to fold."""
         waiting, batch = self._noted, noted[4]
         waiting.append(noted)
@@ -319,7 +323,7 @@ class Counters:
             window = self._windows[number] = _Open(region, self._memory.unit_limit)
         return window
 
-    def _fold(self, noted: list[Noted], window: _Open) -> None:
+    def _fold(self, noted: list[Item], window: _Open) -> None:
         subjects, statuses, seconds, moments, batches, outputs = zip(*noted, strict=True)
         count = len(noted)
         arm, number, has_unit = self._subjects(subjects, window)

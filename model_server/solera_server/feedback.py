@@ -23,7 +23,7 @@ from solera_core.receipts import (
 )
 from solera_server.batch import InputError
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
-from solera_server.message import Request, Response, error_response, json_response
+from solera_server.message import RECEIPT_HEADER, Request, Response, error_response, json_response
 from solera_server.replay import Entry
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from solera_core.schema import Schema
     from solera_server.replay import ReplayTable
 
-RECEIPT_HEADER = b"x-solera-receipt"
 AHEAD_SECONDS = 300
 """A receipt may be so much younger than this server's clock says."""
 _DAY = 86_400

@@ -123,6 +123,8 @@ class GrpcServer:
         except Exception:
             log.exception("handler failed", extra={"path": "ModelInfer"})
             response = error_response(500, "internal error; the server's log says more")
+        if self._serving.recorder is not None:
+            self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())
         return await self._reply(request, response, context)
 
     def _answering(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import socket
 
     from solera_server.limits import Limits
+    from solera_server.predicting import Recorder
     from solera_server.router import Router
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,18 @@ class HttpServer:
     ``draining`` makes every response end its connection. Use on one event loop only.
     """
 
-    def __init__(self, router: Router, limits: Limits, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        limits: Limits,
+        observer: Observer | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.limits = limits
         self.draining = False
         self.shared = Shared(router, limits)
         self._observer = observer
+        self._recorder = recorder
         self._unread: dict[Connection, int] = {}
         """Bytes that clients have not taken, of the connections where that holds up answers."""
         self._set_date()
@@ -165,6 +173,8 @@ class HttpServer:
         route = request.head.route if request is not None else None
         if request is not None and type(route) is Route:
             self._observer.answered(route.protocol, status, now - request.received)
+            if self._recorder is not None:
+                self._recorder.answered(request, route.protocol, status, now)
         else:
             self._observer.answered("other", status, None)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from solera_server.message import Request, Response
+from solera_server.message import Request, Response, error_response
 from solera_server.router import Route, Router
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from solera_server.counter_report import CounterReport
     from solera_server.health import Verdict
     from solera_server.metrics import Metrics
 
@@ -20,8 +23,10 @@ class Probed(Protocol):
     def ready(self) -> Verdict: ...
 
 
-def router(health: Probed, metrics: Metrics) -> Router:
-    """Return the routes of the management port."""
+def router(
+    health: Probed, metrics: Metrics, counters: Callable[[], CounterReport | None] = lambda: None
+) -> Router:
+    """Return the routes of the management port; ``counters`` gives None while no model is loaded."""
 
     def livez(_request: Request) -> Response:
         return _probe(health.live())
@@ -33,10 +38,16 @@ def router(health: Probed, metrics: Metrics) -> Router:
         text, content_type = metrics.exposition()
         return Response(200, text, content_type)
 
-    routes = {b"/livez": livez, b"/readyz": readyz, b"/metrics": scrape}
+    def count(request: Request) -> Response:
+        report = counters()
+        if report is None:
+            return error_response(503, "the model is not loaded yet", (b"retry-after", b"1"))
+        return report.handle(request)
+
+    routes = {b"/livez": livez, b"/readyz": readyz, b"/metrics": scrape, b"/counters": count}
     return Router(
         {path: {b"GET": Route(handler, "management")} for path, handler in routes.items()},
-        lambda path: f'there is nothing at "{path}"; there are /livez, /readyz and /metrics',
+        lambda path: f'there is nothing at "{path}"; there are /livez, /readyz, /metrics and /counters',
     )
 
 

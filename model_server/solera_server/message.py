@@ -11,6 +11,9 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from solera_server.batch import Batch
+    from solera_server.counters import Subject
+    from solera_server.predictor import Outputs
     from solera_server.router import Route
 
     Respond = Callable[["Request", "Response"], None]
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 LENGTH_HEADER = b"inference-header-content-length"
 """How many bytes of a body are JSON; binary tensors follow."""
+RECEIPT_HEADER = b"x-solera-receipt"
+"""In an answer the receipt of its prediction; in feedback the receipt that it is for."""
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=:@-]{1,128}")
 """What an X-Request-Id must be to be given back."""
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -57,7 +62,7 @@ class Head:
     A head that has been read may belong to many requests (see known_heads.py): nobody changes it.
     """
 
-    __slots__ = ("headers", "keep_alive", "length", "method", "request_id", "route", "target")
+    __slots__ = ("headers", "keep_alive", "length", "method", "request_id", "route", "subject", "target")
 
     def __init__(self) -> None:
         self.method = b""
@@ -69,6 +74,8 @@ class Head:
         self.request_id: bytes | None = None
         """The X-Request-Id that the response gives back: None where there is none, or an odd one."""
         self.route: Route | Response | None = None
+        self.subject: Subject | None = None
+        """Whom requests with these headers count for, once somebody has asked."""
 
     @property
     def path(self) -> bytes:
@@ -90,7 +97,7 @@ class Request:
     handler returned None, on the event loop.
     """
 
-    __slots__ = ("abandoned", "body", "head", "held", "last", "received", "respond")
+    __slots__ = ("abandoned", "body", "head", "held", "last", "received", "recorded", "respond")
 
     def __init__(self, head: Head, body: bytes, received: float, respond: Respond) -> None:
         self.head = head
@@ -102,6 +109,8 @@ class Request:
         """Nothing more is read from its connection."""
         self.held = 0
         """Bytes of the body that count against the bound on bodies in all."""
+        self.recorded: tuple[Subject, Batch, Outputs] | None = None
+        """What was predicted for it, until its answer is counted."""
 
     @property
     def headers(self) -> dict[bytes, bytes]:

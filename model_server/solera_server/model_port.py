@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from solera_server.explain import service as explain
 from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
 from solera_server.listening import refuse_new, waiting
+from solera_server.recording import Recorder
 from solera_server.scheduler import Scheduler
 from solera_server.serving import Serving
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from solera_server.load import LoadedModel
     from solera_server.metrics import Metrics
     from solera_server.options import Options
+    from solera_server.recording import Recording
 
 # For handshakes under way when the port begins to close, and at most for those that wait to be accepted.
 _HANDSHAKE_SECONDS = 0.05
@@ -38,17 +41,36 @@ class ModelPort:
         self._sockets: list[socket.socket] = []
         self._server: HttpServer | None = None
         self._grpc: GrpcServer | None = None
+        self.recorder: Recorder | None = None
         self.scheduler = Scheduler(asyncio.get_running_loop(), options.limits)
         self.scheduler.start()
         self.health = Health(self.scheduler, options.stall_seconds)
 
-    async def open(self, loaded: LoadedModel, sockets: list[socket.socket]) -> Serving:
-        """Answer requests for a model on sockets that are bound."""
+    async def open(
+        self, loaded: LoadedModel, sockets: list[socket.socket], recording: Recording, process: int = 0
+    ) -> Serving:
+        """Answer requests for a model on sockets that are bound; ``process`` is the number of this one."""
         options, metrics = self._options, self._metrics
         version = options.version_of(loaded.digest)
         metrics.identify(version, facts(loaded))
-        serving = Serving(options.name, version, loaded, self.scheduler, self.health, metrics, options.limits)
-        server = self._server = HttpServer(serving.router(), options.limits, metrics)
+        recorder = self.recorder = Recorder(recording, process)
+        serving = Serving(
+            options.name,
+            version,
+            loaded,
+            self.scheduler,
+            self.health,
+            metrics,
+            options.limits,
+            recorder=recorder,
+            extra_routes={
+                **recorder.routes(),
+                **explain.routes(
+                    options.name, version, loaded, options.limits, asyncio.get_running_loop()
+                ),
+            },
+        )
+        server = self._server = HttpServer(serving.router(), options.limits, metrics, recorder)
         metrics.watch("solera_server_in_flight_requests", lambda: self.scheduler.in_flight)
         metrics.watch("solera_server_queued_requests", lambda: self.scheduler.queued)
         metrics.watch("solera_server_connections", lambda: server.connections)
@@ -90,6 +112,8 @@ class ModelPort:
         cut = await server.finish(deadline)
         await asyncio.gather(*ending)
         self.scheduler.stop()
+        if self.recorder is not None:
+            await self.recorder.close()
         return cut
 
     async def _empty_queue(self) -> None:

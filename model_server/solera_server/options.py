@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from solera_server.limits import Limits
+from solera_server.recording_options import RecordingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Options:
     workers: int = 1
     threads: int = 1
     grpc_port: int | None = None
+    recording: RecordingOptions = field(default_factory=RecordingOptions)
 
     def version_of(self, digest: str) -> str:
         """Return the version's name: as told, or else the beginning of the artifact's digest."""

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from solera_server.batch import InputError
-from solera_server.message import Request, Response, error_response
+from solera_server.message import JSON, RECEIPT_HEADER, Request, Response, error_response
+from solera_server.router import Route
 
 if TYPE_CHECKING:
     from solera_server.batch import Batch
@@ -22,6 +23,9 @@ class Recorder(Protocol):
 
     def record(self, request: Request, batch: Batch, outputs: Outputs) -> tuple[tuple[bytes, bytes], ...]:
         """Return further headers of the response. ``outputs`` are those that the request asked for."""
+
+    def answered(self, request: Request, protocol: str, status: int, now: float) -> None:
+        """Is told of every answered request, with a reading of perf_counter; ``record`` came before."""
 
 
 class Prediction:
@@ -61,7 +65,18 @@ class Prediction:
             self._metrics.rows += call.batch.rows
             if self._recorder is not None:
                 try:
-                    answer.headers += self._recorder.record(self.request, call.batch, outputs)
+                    headers = self._recorder.record(self.request, call.batch, outputs)
+                    if headers:
+                        self._add(answer, headers)
                 except Exception:
                     log.exception("recording failed")
         self.request.respond(self.request, answer)
+
+    def _add(self, answer: Response, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Add headers; a receipt stands in the parameters of V2's JSON as well, where clients look."""
+        answer.headers += headers
+        route = self.request.head.route
+        if type(route) is Route and route.protocol == "v2" and answer.content_type == JSON:
+            for name, value in headers:
+                if name == RECEIPT_HEADER:
+                    answer.body = b'{"parameters":{"receipt":"%b"},' % value + answer.body[1:]

@@ -21,9 +21,12 @@ from solera_server.load import LoadedModel, load
 from solera_server.metrics import Metrics
 from solera_server.model_port import ModelPort
 from solera_server.options import Options
+from solera_server.recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from solera_server.counter_report import CounterReport
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class _Process:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._signals = 0
+        self._report: CounterReport | None = None
         self._stop = asyncio.Event()
         self._hasten = asyncio.Event()
 
@@ -72,7 +76,7 @@ class _Process:
             "1 while the server wants requests.",
             lambda: float(model.health.ready().good),
         )
-        probes = HttpServer(management.router(model.health, metrics), options.limits)
+        probes = HttpServer(management.router(model.health, metrics, lambda: self._report), options.limits)
         [management_sockets] = bind_or_fail(options.host, options.management_port, "--management-port")
         [sockets] = bind_or_fail(options.host, options.port, "--port")
         await probes.serve(management_sockets)
@@ -83,7 +87,10 @@ class _Process:
         if loaded is None:
             log.info("stopped while loading")
             return 0
-        await model.open(loaded, sockets)
+        recording = Recording(options, loaded)
+        await model.open(loaded, sockets, recording)
+        self._report = recording.report(model.recorder)
+        metrics.sources.append(recording.families)
         gc.freeze()  # the model stays: what collects garbage later need not look through it
         log.info("serving", extra=serving_event(options, loaded, port_of(sockets), management_port))
         await self._stop.wait()

@@ -21,9 +21,9 @@ from solera_core.failures import Failure, Reason
 from solera_server import children
 from solera_server.board import Board, Stage
 from solera_server.listening import BACKLOG, bind_or_fail, port_of
-from solera_server.load import LoadedModel, load
+from solera_server.load import load
 from solera_server.metrics import FIELDS, clear_gauges
-from solera_server.model_port import facts
+from solera_server.recording import Recording
 from solera_server.run import serving_event
 from solera_server.shared import SharedCounters
 
@@ -94,7 +94,7 @@ class Supervisor:
         self._due: dict[int, float] = {}
         self._hung: dict[int, int] = {}
         self._manager: _Child | None = None
-        self._loaded: LoadedModel | None = None
+        self._model: children.Model | None = None
         self._management_sockets: list[socket.socket] = []
         self._sockets: list[list[socket.socket]] = []
         self._signals = 0
@@ -117,7 +117,8 @@ class Supervisor:
                 self._start_manager()
                 port = port_of(self._management_sockets)
                 log.info("loading", extra={"directory": str(options.model), "management_port": port})
-                self._loaded = load(options.model, options.digest)
+                loaded = load(options.model, options.digest)
+                self._model = children.Model(loaded, Recording(options, loaded))
             # What is alive now stays as it is: the collector would otherwise write to all of it, and each
             # worker would have a copy.
             gc.collect()
@@ -145,11 +146,9 @@ class Supervisor:
             _tell(while_loading, children.STOP)
 
     def _start_manager(self) -> None:
-        options, loaded = self._options, self._loaded
-        known = None if loaded is None else (options.version_of(loaded.digest), facts(loaded))
 
         def main(control: int) -> int:
-            return children.manage(self._pool, self._management_sockets, control, known)
+            return children.manage(self._pool, self._management_sockets, control, self._model)
 
         self._manager = self._fork(main, [one for sockets in self._sockets for one in sockets])
         self._board.name_parents(os.getpid(), self._manager.pid)
@@ -158,9 +157,9 @@ class Supervisor:
         self._board.occupy(slot, Stage.STARTING)
 
         def main(control: int) -> int:
-            if self._loaded is None:
+            if self._model is None:
                 raise AssertionError("workers start when the model is loaded")
-            return children.work(self._pool, slot, self._loaded, self._sockets[slot], control)
+            return children.work(self._pool, slot, self._model, self._sockets[slot], control)
 
         others = [one for other, sockets in enumerate(self._sockets) if other != slot for one in sockets]
         self._workers[slot] = self._fork(main, [*others, *self._management_sockets])
@@ -204,12 +203,12 @@ class Supervisor:
         log.info("stopped", extra={"connections_cut": self._board.cut})
 
     def _announce(self) -> None:
-        if self._announced or self._deadline is not None or self._loaded is None:
+        if self._announced or self._deadline is not None or self._model is None:
             return
         if all(self._board.stage(slot) is Stage.SERVING for slot in range(self._options.workers)):
             self._announced = True
             ports = port_of(self._sockets[0]), port_of(self._management_sockets)
-            log.info("serving", extra=serving_event(self._options, self._loaded, *ports))
+            log.info("serving", extra=serving_event(self._options, self._model.loaded, *ports))
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1

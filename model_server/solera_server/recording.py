@@ -1,0 +1,388 @@
+"""
+What is kept of predictions: counters always; receipts, feedback and the prediction log where asked for.
+
+``Recording`` is what all processes share, made before the fork; each process has its ``Recorder``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from solera_core.baseline import load_baseline
+from solera_core.counters import Layout
+from solera_core.failures import Failure, Reason
+from solera_core.receipts import Issuer, class_hash
+from solera_server.counter_memory import Boot, CounterMemory
+from solera_server.counter_report import CounterReport
+from solera_server.counters import Counters, Identity, Item, Names, Subject, arm_key, counted
+from solera_server.exposition import Family
+from solera_server.feedback import Feedback, Label
+from solera_server.message import RECEIPT_HEADER
+from solera_server.prediction_log import (
+    DROPPED_FULL,
+    DROPPED_STORE,
+    FILES,
+    STORE_ERRORS,
+    WRITTEN,
+    Labelled,
+    LogCounters,
+    Origin,
+    Predicted,
+    PredictionLog,
+    sampler,
+)
+from solera_server.receipt_keys import WatchedKeys
+from solera_server.replay import ReplayTable
+from solera_server.router import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from solera_core.schema import Schema
+    from solera_core.store import Store
+    from solera_server.batch import Batch
+    from solera_server.load import LoadedModel
+    from solera_server.message import Head, Request
+    from solera_server.options import Options
+    from solera_server.predictor import Outputs
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+FOLD_SECONDS = 0.25
+KEYS_SECONDS = 10.0
+FLUSH_SECONDS = 5.0
+_PREDICTING = ("v1", "v2", "grpc")
+_DECLINED = b"no"
+_NONCES = 512
+
+
+class Recording:
+    """
+    The memory, keys and settings that all processes share.
+
+    The model is loaded from the directory that the options name. Raises Failure when they do not fit it.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        loaded: LoadedModel,
+        *,
+        boot: Boot | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        directory, self.options = options.model, options.recording
+        self.name, self.version = options.name, options.version_of(loaded.digest)
+        self.schema: Schema = loaded.schema
+        baseline = load_baseline(directory, loaded.schema)
+        self.what = counted(loaded.schema, baseline, self.options.latency_thresholds)
+        self.boot = boot or Boot(environ.get("SOLERA_POD_UID") or socket.gethostname())
+        self.memory = CounterMemory(
+            self.what.layout,
+            self.boot,
+            seconds=self.options.window_seconds,
+            kept=self.options.windows_kept,
+            processes=options.workers,
+        )
+        self._digest = loaded.digest
+        keys = self.options.receipt_keys
+        self.keys = WatchedKeys(keys) if keys is not None else None
+        self.clip = self._outcome_clip(baseline.outcome_clip if baseline is not None else None)
+        self.replay = ReplayTable() if self.keys is not None else None
+        unit_key = self.keys.keys.unit if self.keys is not None else None
+        # Without a key of its own a hash hides a unit from the eye, not from whoever guesses it.
+        key = unit_key or hashlib.sha256(b"solera unit " + self.name.encode()).digest()
+        header = self.options.unit_header
+        self.identity = Identity(Names(unit=header.lower().encode() if header else None), key)
+        self.log_store = self._log_store(environ)
+        self.log_counters = LogCounters(options.workers) if self.options.log is not None else None
+
+    def report(self, recorder: Recorder | None = None) -> CounterReport:
+        """Return what answers ``/counters``; with the recorder of this process, where there is one."""
+        fold = recorder.fold if recorder is not None else None
+        return CounterReport(self.memory, self.name, self.version, self._digest, fold)
+
+    def families(self) -> Iterator[Family]:
+        """Yield the metrics of what is kept."""
+        labels = {"model": self.name, "version": self.version}
+        layout: Layout = self.what.layout
+        family = Family(
+            "solera_server_features", "gauge", "Features of the model, by whether they are counted."
+        )
+        family.add(len(layout.features), {**labels, "counted": "true"})
+        yield family.add(self.what.left_out, {**labels, "counted": "false"})
+        if self.replay is not None:
+            text = "Labels that are remembered, so that none counts twice."
+            yield Family("solera_server_feedback_remembered", "gauge", text).add(self.replay.entries, labels)
+        counters = self.log_counters
+        if counters is None:
+            return
+        text = "Records that the prediction log has written to its store."
+        name = "solera_server_prediction_log_records_total"
+        yield Family(name, "counter", text).add(counters.total(WRITTEN), labels)
+        text = "Files that the prediction log has written to its store."
+        name = "solera_server_prediction_log_files_total"
+        yield Family(name, "counter", text).add(counters.total(FILES), labels)
+        dropped = Family(
+            "solera_server_prediction_log_dropped_total",
+            "counter",
+            "Records that the prediction log gave up: too many waited, or the store refused a file.",
+        )
+        dropped.add(counters.total(DROPPED_FULL), {**labels, "reason": "full"})
+        yield dropped.add(counters.total(DROPPED_STORE), {**labels, "reason": "store"})
+        text = "Failed attempts to write a file of the prediction log."
+        name = "solera_server_prediction_log_store_errors_total"
+        yield Family(name, "counter", text).add(counters.total(STORE_ERRORS), labels)
+
+    def _outcome_clip(self, derived: float | None) -> float | None:
+        if self.schema.target.classes is not None:
+            return None
+        clip = self.options.outcome_clip or derived
+        if clip is None and self.keys is not None:
+            raise Failure(
+                Reason.BAD_SPEC,
+                "--receipt-keys: the artifact's baseline gives no bound for this regression's errors; "
+                "add --outcome-clip.",
+            )
+        return clip
+
+    def _log_store(self, environ: Mapping[str, str]) -> Store | None:
+        log = self.options.log
+        if log is None:
+            return None
+        from solera_server.log_files import check_format, log_store
+
+        check_format(log.format)
+        known = {feature.name for feature in self.schema.features} | {"*"}
+        for column in log.columns:
+            if column not in known:
+                raise Failure(
+                    Reason.BAD_SPEC, f'--prediction-log-columns: the model has no feature "{column}".'
+                )
+        return log_store(log.url, environ)
+
+
+class Recorder:
+    """
+    Records the predictions of one process. Make it on its running event loop, after the fork.
+
+    ``record`` and ``answered`` are on the hot path: they note references, and leave the rest for later.
+    """
+
+    def __init__(self, recording: Recording, process: int = 0) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._recording = recording
+        self._boot = recording.boot
+        self._identity = recording.identity
+        self._counters = Counters(recording.memory, recording.what, process)
+        self._note = self._counters.note
+        self._scheduled = False
+        self._folding = False
+        self._nonces = b""
+        classes = recording.schema.target.classes
+        self._class_hashes = None if classes is None else {label: class_hash(label) for label in classes}
+        self._issuer: Issuer | None = None
+        self._refresh: asyncio.TimerHandle | None = None
+        if recording.keys is not None:
+            self._make_issuer(recording.keys)
+            self._refresh = self._loop.call_later(KEYS_SECONDS, self._refresh_keys)
+        self._log = self._make_log(process)
+        if self._log is not None:
+            self._log.start()
+
+    def routes(self) -> dict[str, dict[bytes, Route]]:
+        """Return what else is answered on the model port."""
+        recording = self._recording
+        keys, replay = recording.keys, recording.replay
+        if keys is None or replay is None:
+            return {}
+        feedback = Feedback(
+            model=recording.name,
+            version=recording.version,
+            schema=recording.schema,
+            clip=recording.clip,
+            max_age=recording.options.receipt_max_age,
+            keys=lambda: keys.keys.keys,
+            now=self._boot.now,
+            replay=replay,
+            take=self._take,
+        )
+        path = f"/v1/models/{recording.name}:feedback"
+        return {path: {b"POST": Route(feedback.handle, "feedback", reads_json=True)}}
+
+    def record(self, request: Request, batch: Batch, outputs: Outputs) -> Headers:
+        """Keep a prediction until its answer is sent, and return further headers of the answer."""
+        head = request.head
+        subject = head.subject or self._subject(head)
+        headers: Headers = ()
+        if self._issuer is not None or self._log is not None:
+            subject, headers = self._keep(request, subject, batch, outputs)
+        request.recorded = (subject, batch, outputs)
+        return headers
+
+    def answered(self, request: Request, protocol: str, status: int, now: float) -> None:
+        """Note that a request was answered; ``now`` is a reading of perf_counter."""
+        if protocol not in _PREDICTING:
+            return
+        recorded = request.recorded
+        noted: Item
+        if recorded is not None:
+            subject, batch, outputs = recorded
+            noted = (subject, status, now - request.received, now, batch, outputs)
+        elif request.head.method == b"POST":
+            noted = (self._subject(request.head), status, now - request.received, now, None, None)
+        else:
+            return
+        if self._note(noted):
+            self._fold_some()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_later(FOLD_SECONDS, self._fold_later)
+
+    def _subject(self, head: Head) -> Subject:
+        if head.subject is None:
+            head.subject = self._identity.subject(head.headers)
+        return head.subject
+
+    def fold(self) -> None:
+        """Count all that was noted."""
+        self._counters.finish()
+
+    async def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Count what is left, and let the log write what it has, within ``seconds``."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+        self.fold()
+        log = self._log
+        if log is None:
+            return
+        log.stop(seconds)
+        deadline = self._loop.time() + seconds
+        # A thread has no way to set an event of a loop that may be gone by then.
+        while log.running and self._loop.time() < deadline:  # noqa: ASYNC110 - so it is looked at
+            await asyncio.sleep(0.01)
+
+    # -- counters ----------------------------------------------------------------------------------
+
+    def _fold_later(self) -> None:
+        self._scheduled = False
+        self._fold_some()
+
+    def _fold_some(self) -> None:
+        """Fold what was noted, and pieces of large requests in the turns that follow."""
+        if self._counters.fold() and not self._folding:
+            self._folding = True
+            self._loop.call_soon(self._fold_rest)
+
+    def _fold_rest(self) -> None:
+        self._folding = False
+        self._fold_some()
+
+    # -- receipts and the log ------------------------------------------------------------------------
+
+    def _keep(
+        self, request: Request, subject: Subject, batch: Batch, outputs: Outputs
+    ) -> tuple[Subject, Headers]:
+        moment, nonce = self._boot.now(), self._nonce()
+        if subject.number is None:
+            # The bucket in the receipt must be that in which the request is counted.
+            subject = subject._replace(number=int.from_bytes(nonce))
+        arm, epoch = arm_key(subject.arm)
+        token = None
+        if not subject.arm[2]:
+            token = self._issue(
+                request, subject, arm=(arm, epoch), time=int(moment), nonce=nonce, outputs=outputs
+            )
+        log = self._log
+        if log is not None:
+            request_id = request.head.request_id
+            if token is not None or request_id is None:
+                number = int.from_bytes(nonce)
+            else:
+                number = int.from_bytes(hashlib.blake2b(request_id, digest_size=8).digest())
+            if self._sampled(number):
+                log.predicted(
+                    Predicted(
+                        moment,
+                        None if request_id is None else request_id.decode("ascii"),
+                        nonce if token is not None else None,
+                        arm,
+                        epoch,
+                        subject.number if subject.has_unit else None,
+                        batch,
+                        outputs,
+                    )
+                )
+        return subject, () if token is None else ((RECEIPT_HEADER, token),)
+
+    def _issue(
+        self,
+        request: Request,
+        subject: Subject,
+        *,
+        arm: tuple[str, int],
+        time: int,
+        nonce: bytes,
+        outputs: Outputs,
+    ) -> bytes | None:
+        """Return a receipt, where one is made for the request."""
+        predicted = outputs.get("predict")
+        issuer, number = self._issuer, subject.number
+        if issuer is None or predicted is None or number is None or not len(predicted):
+            return None
+        if request.head.headers.get(RECEIPT_HEADER) == _DECLINED:
+            return None
+        values, hashes = predicted.tolist(), self._class_hashes
+        return issuer.issue(
+            arm=arm[0],
+            epoch=arm[1],
+            bucket=number % 256,
+            time=time,
+            nonce=nonce,
+            rows=len(values),
+            classes=None if hashes is None else [hashes[value] for value in values[:64]],
+            numbers=values if hashes is None else None,
+        ).encode("ascii")
+
+    def _nonce(self) -> bytes:
+        if not self._nonces:
+            self._nonces = os.urandom(8 * _NONCES)
+        nonce, self._nonces = self._nonces[:8], self._nonces[8:]
+        return nonce
+
+    def _take(self, label: Label) -> None:
+        receipt = label.receipt
+        self._counters.outcome(
+            label.key, receipt.bucket, correct=label.correct, error=label.error, square=label.error**2
+        )
+        if self._log is not None and self._sampled(int.from_bytes(receipt.nonce)):
+            self._log.labelled(
+                Labelled(self._boot.now(), receipt.nonce, receipt.version, label.row, label.value)
+            )
+
+    def _make_issuer(self, keys: WatchedKeys) -> None:
+        recording, found = self._recording, keys.keys
+        try:
+            self._issuer = Issuer(found.current, found.keys[found.current], recording.name, recording.version)
+        except ValueError as error:
+            raise Failure(Reason.BAD_SPEC, f"--receipt-keys: {error}.") from error
+
+    def _refresh_keys(self) -> None:
+        keys = self._recording.keys
+        if keys is not None:
+            if keys.refresh():
+                self._make_issuer(keys)
+            self._refresh = self._loop.call_later(KEYS_SECONDS, self._refresh_keys)
+
+    def _make_log(self, process: int) -> PredictionLog | None:
+        recording = self._recording
+        options, store, counters = recording.options.log, recording.log_store, recording.log_counters
+        if options is None or store is None or counters is None:
+            return None
+        self._sampled = sampler(options.sample)
+        origin = Origin(recording.name, recording.version, self._boot.pod, self._boot.id, process)
+        return PredictionLog(options, origin, recording.schema, store, counters)
