@@ -232,13 +232,14 @@ PyObject *fill_records(PyObject *Py_UNUSED(module), PyObject *const *arguments, 
     for (Py_ssize_t i = 0; i < n; i++) {
         Record record = {PyList_GetItem(rows, i), names, 0};
         Py_ssize_t taken = 0;
-        int known = 0;
         if (PyDict_CheckExact(record.row)) {
             taken = take_row(&target, i, from_record, &record);
-            known = record.found == PyDict_Size(record.row);
         }
-        if (taken != target.features || !known) {
-            return close_target(&target, taken < 0 ? -2 : i * target.features + (known ? taken : 0));
+        if (taken != target.features) {
+            return close_target(&target, taken < 0 ? -2 : i * target.features + taken);
+        }
+        if (record.found != PyDict_Size(record.row)) {
+            return close_target(&target, i * target.features);
         }
     }
     return close_target(&target, -1);

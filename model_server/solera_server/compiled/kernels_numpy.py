@@ -85,11 +85,13 @@ def fill_records(rows: list[Any], names: tuple[str, ...], kinds: bytes, numbers:
     """
     width = len(kinds)
     for number, row in enumerate(rows):
-        if type(row) is not dict or not row.keys() <= set(names):
+        if type(row) is not dict:
             return number * width
         taken = _take_row(map(row.get, names), kinds, numbers, number, texts)
         if taken != width:
             return number * width + taken
+        if not row.keys() <= set(names):
+            return number * width
     return -1
 
 
