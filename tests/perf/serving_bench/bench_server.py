@@ -67,12 +67,15 @@ class Bench:
     def run(self) -> list[Record]:
         for name in dict.fromkeys(case.model for case in self._plan.cases):
             self._measure_model(models.model(name, self._plan.build))
-        found = []
+        found: list[Record] = []
+        case_order, servers = [case.name for case in self._plan.cases], list(SERVERS)
         for (point, server), samples in self.samples.items():
             model = next(case.model for case in self._plan.cases if case.name == point.case)
             cold_start = statistics.median(self.starts[model, server])
             found.append(record(point, server, self._versions[server], samples, cold_start))
-        return found
+        return sorted(
+            found, key=lambda one: (case_order.index(one.case), one.connections, servers.index(one.server))
+        )
 
     def _measure_model(self, model: models.Model) -> None:
         cases = [case for case in self._plan.cases if case.model == model.name]

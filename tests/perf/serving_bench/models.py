@@ -129,11 +129,49 @@ _WORKCLASSES = ("private", "self-employed", "federal", "state", "local", "withou
 _MARITAL = ("married", "single", "divorced", "widowed", "separated")
 _OCCUPATIONS = ("sales", "clerical", "craft", "executive", "transport", "farming", "support", "protection")
 _COUNTRIES = ("United-States", "Mexico", "Philippines", "Germany", "Canada", "India", "Cuba", "England")
-_WORDS = (
-    "manages plans sells repairs builds drives teaches designs writes audits trains cooks guards ships "
-    "stores orders tests measures paints cleans plants harvests codes sews cuts welds loads files reports "
-    "accounts budgets contracts teams customers machines trucks crops records schedules data fields"
-).split()
+_WORDS = [
+    "manages",
+    "plans",
+    "sells",
+    "repairs",
+    "builds",
+    "drives",
+    "teaches",
+    "designs",
+    "writes",
+    "audits",
+    "trains",
+    "cooks",
+    "guards",
+    "ships",
+    "stores",
+    "orders",
+    "tests",
+    "measures",
+    "paints",
+    "cleans",
+    "plants",
+    "harvests",
+    "codes",
+    "sews",
+    "cuts",
+    "welds",
+    "loads",
+    "files",
+    "reports",
+    "accounts",
+    "budgets",
+    "contracts",
+    "teams",
+    "customers",
+    "machines",
+    "trucks",
+    "crops",
+    "records",
+    "schedules",
+    "data",
+    "fields",
+]
 
 
 def adults(count: int) -> tuple[list[Row], list[str]]:

@@ -49,9 +49,7 @@ class Record:
     errors: int
 
 
-def record(
-    point: Point, server: str, version: str, samples: Sequence[Sample], cold_start_s: float
-) -> Record:
+def record(point: Point, server: str, version: str, samples: Sequence[Sample], cold_start_s: float) -> Record:
     median = statistics.median
     return Record(
         case=point.case,

@@ -59,7 +59,9 @@ class Server:
     checked: bool = True
 
     def full_environ(self, start: Start) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        # With PYTHONPATH another checkout's server can be measured; a peer's must not see it.
+        kept = ("PATH", "HOME", "LANG") if self.peer else ("PATH", "HOME", "LANG", "PYTHONPATH")
+        inherited = {name: os.environ[name] for name in kept if name in os.environ}
         threads = dict.fromkeys(_THREADS, "1") if self.peer else {"SOLERA_CPUS": "1"}
         benched = {
             "BENCH_MODEL": str(start.model.joblib),

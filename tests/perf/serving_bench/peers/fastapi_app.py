@@ -34,10 +34,8 @@ app = FastAPI()
 
 
 def answer(question):
-    if FRAME:
-        table = pd.DataFrame([row.model_dump() for row in question.rows])
-    else:
-        table = np.array(question.rows)
+    rows = question.rows
+    table = pd.DataFrame([row.model_dump() for row in rows]) if FRAME else np.array(rows)
     return Answer(predictions=MODEL.predict(table).tolist())
 
 

@@ -23,7 +23,7 @@ class SklearnModel(Model):
         self.ready = True
         return True
 
-    def predict(self, payload, headers=None):
+    def predict(self, payload, headers=None):  # noqa: ARG002 - KServe passes them
         return get_predict_response(payload, self._model.predict(get_predict_input(payload)), self.name)
 
 

@@ -11,7 +11,7 @@ FRAME = os.environ["BENCH_FRAME"] == "1"
 
 
 class Predictor(litserve.LitAPI):
-    def setup(self, device):
+    def setup(self, device):  # noqa: ARG002 - LitServe passes it
         self.model = joblib.load(os.environ["BENCH_MODEL"])
 
     def decode_request(self, request):
