@@ -219,7 +219,7 @@ def _table(values: list[Any], entries: list[Any], unknown: Any) -> Table:
 @transformer("sklearn.preprocessing._encoders.OneHotEncoder")
 def one_hot_encoder(node: Node, shape: Shape) -> Transformer:
     handling = node.text("handle_unknown", ("error", "ignore", "infrequent_if_exist", "warn"))
-    _expect_float64(node)
+    expect_float64(node)
     categories = _categories(node, shape)
     widths = [int(width) for width in node.listed("_n_features_outs", shape.width)]
     drops = node.get("_drop_idx_after_grouping")
@@ -255,7 +255,8 @@ def one_hot_encoder(node: Node, shape: Shape) -> Transformer:
     return OneHot(tables, widths)
 
 
-def _expect_float64(node: Node) -> None:
+def expect_float64(node: Node) -> None:
+    """Check that the result is float64. Raises NotCompilable."""
     dtype = node.get("dtype")
     named = getattr(dtype, "name", None)
     if named not in ("numpy.float64", "float64"):
@@ -265,7 +266,7 @@ def _expect_float64(node: Node) -> None:
 @transformer("sklearn.preprocessing._encoders.OrdinalEncoder")
 def ordinal_encoder(node: Node, shape: Shape) -> Transformer:
     handling = node.text("handle_unknown", ("error", "use_encoded_value"))
-    _expect_float64(node)
+    expect_float64(node)
     categories = _categories(node, shape)
     missing: Any = node.get("encoded_missing_value")
     unknown: Any = node.get("unknown_value") if handling == "use_encoded_value" else _REFUSE
@@ -342,7 +343,7 @@ def k_bins_discretizer(node: Node, shape: Shape) -> Transformer:
     shape.expect(node, NUMBERS)
     encode = node.text("encode", ("ordinal", "onehot", "onehot-dense"))
     if node.get("dtype") is not None:
-        _expect_float64(node)
+        expect_float64(node)
     edges = []
     for array in node.array("bin_edges_", (shape.width,), "O").tolist():
         inner = checked(array, "KBinsDiscretizer: bin_edges_", (None,))[1:-1]

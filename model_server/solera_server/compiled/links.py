@@ -33,6 +33,14 @@ def softmax(scores: Matrix) -> Matrix:
     return result
 
 
+def log_softmax_exponentials(scores: Matrix) -> Matrix:
+    """Return the exponentials of the scores less the logarithm of the sum of their exponentials."""
+    largest = scores.max(axis=1)
+    total = np.log(column_sums(np.exp(scores - largest[:, None]))) + largest
+    result: Matrix = np.exp(scores - total[:, None])
+    return result
+
+
 def column_sums(values: Matrix) -> Matrix:
     """Return the sums of the rows, added up column after column."""
     total = np.zeros(len(values))

@@ -9,13 +9,18 @@ import numpy as np
 from solera_core.failures import ArtifactCorrupt
 from solera_server.batch import InputError, Layout
 from solera_server.compiled import (  # noqa: F401 - each registers what it compiles
+    bayes,
     boosting,
+    dummy,
     encoders,
     forests,
     imputers,
     linear,
+    neighbors,
+    projections,
     scalers,
     selectors,
+    texts,
     trees,
 )
 from solera_server.compiled.blocks import NUMBERS, Matrix, Split
@@ -69,6 +74,8 @@ class CompiledPredictor:
     kind = "compiled"
     reason: str | None = None
     merges = True
+    fitted: tuple[list[Any], Node] | None = None
+    """What fitted_steps returns, until it has been seen whether answers can be explained."""
 
     def __init__(self, schema: Schema, prepare: Preparation, estimator: Estimator) -> None:
         self.schema = schema
@@ -170,6 +177,27 @@ def compile_model(path: Path, schema: Schema) -> CompiledPredictor:
     version = root.text("_sklearn_version")
     if minor(version) not in VERSIONS:
         raise NotCompilable(f"there are no compiled forms for scikit-learn {version}")
+    before, last = _steps(root)
+    estimator = compile_estimator(last, Context(version))
+    prepare = _preparation([node for node in before if node not in (None, "passthrough")], schema, estimator)
+    if prepare.width != estimator.n_features:
+        raise NotCompilable(f"the model takes {estimator.n_features} columns and gets {prepare.width}")
+    _check_classes(estimator, schema)
+    predictor = CompiledPredictor(schema, prepare, estimator)
+    predictor.fitted = (before, last)
+    return predictor
+
+
+def fitted_steps(path: Path) -> tuple[list[Any], Any]:
+    """
+    Return the steps before the estimator, and the estimator, as a model file has them.
+
+    Raises NotCompilable, ArtifactCorrupt.
+    """
+    return _steps(read(path))
+
+
+def _steps(root: Node) -> tuple[list[Any], Any]:
     nodes: list[Any] = [root]
     while isinstance(nodes[0], Node) and nodes[0].type == PIPELINE:
         nodes = pipeline_steps(nodes[0]) + nodes[1:]
@@ -177,12 +205,7 @@ def compile_model(path: Path, schema: Schema) -> CompiledPredictor:
     while isinstance(last, Node) and last.type == PIPELINE:
         *inner, last = pipeline_steps(last)
         before += inner
-    estimator = compile_estimator(last, Context(version))
-    prepare = _preparation([node for node in before if node not in (None, "passthrough")], schema, estimator)
-    if prepare.width != estimator.n_features:
-        raise NotCompilable(f"the model takes {estimator.n_features} columns and gets {prepare.width}")
-    _check_classes(estimator, schema)
-    return CompiledPredictor(schema, prepare, estimator)
+    return before, last
 
 
 def _preparation(nodes: list[Any], schema: Schema, estimator: Estimator) -> Preparation:

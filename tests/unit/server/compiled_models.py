@@ -65,16 +65,23 @@ class Pair:
             warnings.simplefilter("ignore")
             expected = {name: np.asarray(getattr(self.model, name)(rows)) for name in self.compiled.outputs}
         exact = self.compiled.exact
-        margin = 0.0 if exact else TOLERANCE * scale
+        margins = np.zeros(len(rows)) if exact else TOLERANCE * scale * self._score_sizes(rows)
         for name, values in expected.items():
             if values.dtype.kind == "f":
-                _close(name, found[name], values, margin)
+                _close(name, found[name], values, margins)
         if self.schema.target.classes is not None:
             clear = np.ones(len(rows), dtype=bool)
             if PREDICT_PROBA in expected and not exact:
                 best = np.sort(expected[PREDICT_PROBA], axis=1)
                 clear = best[:, -1] - best[:, -2] > 1e-12
             assert found["predict"][clear].tolist() == expected["predict"][clear].tolist()
+
+    def _score_sizes(self, table: pd.DataFrame) -> Any:
+        """Return how large the scores of each row are, at least 1: sums of large numbers round coarsely."""
+        with np.errstate(all="ignore"):
+            scores = self.compiled.estimator.scores(self.compiled.matrix(self.batch(table)))
+        sizes = np.abs(np.asarray(scores, dtype=np.float64)).reshape(len(table), -1)
+        return np.maximum(1.0, sizes.max(axis=1, initial=0.0))
 
     def _both_take(self, row: pd.DataFrame) -> bool:
         try:
@@ -93,11 +100,12 @@ class Pair:
         return True
 
 
-def _close(name: str, found: Any, expected: Any, margin: float) -> None:
+def _close(name: str, found: Any, expected: Any, margins: Any) -> None:
     assert found.shape == expected.shape
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))
     with np.errstate(all="ignore"):
-        near = np.abs(found - expected) <= margin * np.maximum(1.0, np.abs(expected))
+        allowed = margins.reshape(-1, *[1] * (expected.ndim - 1))
+        near = np.abs(found - expected) <= allowed * np.maximum(1.0, np.abs(expected))
     wrong = np.flatnonzero(~(same | near).reshape(len(found), -1).all(axis=1))
     assert not len(wrong), (
         f"{name} of row {wrong[0]}: {found[wrong[0]]} here, {expected[wrong[0]]} by scikit-learn"
