@@ -104,6 +104,28 @@ test-api: env ## against a real API server, without nodes
 test-e2e: env deploy ## whole cluster: real pods, real requests
 	KUBECONFIG=$$($(TOOL) kubeconfig) $(BIN)/python -m pytest tests/e2e -n 3 --dist worksteal -q
 
+# ---- benchmarks ----------------------------------------------------------------------------------
+# BENCH=quick: a few minutes, figures for orientation only. CASES=, SERVERS=: some of them, by name.
+
+BENCH ?= full
+BENCHMARK := PYTHONPATH=tests/perf:tests $(BIN)/python -m serving_bench
+
+.PHONY: bench-server
+bench-server: .venv/.ready ## Solera beside the other model servers (BENCH=quick, CASES=, SERVERS=)
+	$(BENCHMARK).bench_server --extent $(BENCH) --cases "$(CASES)" --servers "$(SERVERS)"
+
+.PHONY: bench-overload
+bench-overload: .venv/.ready ## goodput, refusals and recovery at up to ten times the capacity (BENCH=quick)
+	$(BENCHMARK).bench_overload --extent $(BENCH)
+
+.PHONY: bench-soak
+bench-soak: .venv/.ready ## memory over a million requests (REQUESTS=)
+	$(BENCHMARK).soak $(if $(REQUESTS),--requests $(REQUESTS))
+
+.PHONY: bench-page
+bench-page: .venv/.ready ## the figures and charts of the last runs into docs/performance.md
+	$(BENCHMARK).page
+
 # ---- the cluster ---------------------------------------------------------------------------------
 
 .PHONY: demo

@@ -47,7 +47,7 @@ class Subject:
 
 
 SUBJECTS = (
-    Subject("heavy-forest", 32, "forest of 500 trees, 32 rows (compiled)"),
+    Subject("heavy-forest", 16, "forest of 2,000 trees, 16 rows (compiled)"),
     Subject("network", 1, "neural network, 1 row (scikit-learn)"),
 )
 

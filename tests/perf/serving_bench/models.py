@@ -96,8 +96,8 @@ def _boosting() -> _Source:
 
 
 def _heavy_forest() -> _Source:
-    """For overload: compiled, and heavy with many rows to a request."""
-    return _numbers(load_breast_cancer(), RandomForestClassifier(n_estimators=500, random_state=7))
+    """For overload: compiled, and heavy all the same."""
+    return _numbers(load_breast_cancer(), RandomForestClassifier(n_estimators=2000, random_state=7))
 
 
 def _network() -> _Source:

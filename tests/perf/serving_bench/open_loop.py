@@ -125,7 +125,8 @@ class _Player:
             elif number % 20 == 0:
                 await asyncio.sleep(0)
             self._send(outcome, self._requests[number % len(self._requests)])
-        while any(one.outcome is not None for one in self._open) or self._opening:
+        # Looked at in steps: an event would have to be kept at each answer, while it is measured.
+        while any(one.outcome is not None for one in self._open) or self._opening:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         expiry.cancel()
         for one in list(self._open):
@@ -218,7 +219,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._player.released(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         if self.outcome is not None:
             self.outcome.status = BROKEN
             self.outcome = None

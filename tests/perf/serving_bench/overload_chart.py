@@ -25,6 +25,7 @@ def draw(details: dict[str, Any]) -> str:
     for number, subject in enumerate(subjects):
         drawing.bar(12 + number * 330, 38, 12, 12, _COLORS[number])
         drawing.text(30 + number * 330, 48, subject, size=12)
+    drawing.text(12 + 2 * 330, 48, "Red: the bounds that we are held to.", size=11, fill=FAINT)
     _over_ratio(drawing, 0, trials, subjects, "goodput_ratio")
     _over_ratio(drawing, 1, trials, subjects, "reject_p99_ms")
     _fall(drawing, 2, trials, subjects)

@@ -41,10 +41,11 @@ class Start:
 @dataclass(frozen=True)
 class Server:
     """
-    A server of the comparison. ``batches`` tells those that group requests.
+    A server of the comparison.
 
     ``command`` writes what configuration the server reads and returns the command line; ``environ`` adds to
-    its environment; ``labels`` takes the predictions out of a reply.
+    its environment; ``labels`` takes the predictions out of a reply. What is not ``checked`` need not answer
+    as scikit-learn does.
     """
 
     name: str
@@ -59,15 +60,15 @@ class Server:
     checked: bool = True
 
     def full_environ(self, start: Start) -> dict[str, str]:
-        # With PYTHONPATH another checkout's server can be measured; a peer's must not see it.
-        kept = ("PATH", "HOME", "LANG") if self.peer else ("PATH", "HOME", "LANG", "PYTHONPATH")
-        inherited = {name: os.environ[name] for name in kept if name in os.environ}
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        if not self.peer and "BENCH_PYTHONPATH" in os.environ:
+            # So that the server of another checkout can be measured by this one.
+            inherited["PYTHONPATH"] = os.environ["BENCH_PYTHONPATH"]
         threads = dict.fromkeys(_THREADS, "1") if self.peer else {"SOLERA_CPUS": "1"}
         benched = {
             "BENCH_MODEL": str(start.model.joblib),
             "BENCH_FRAME": "1" if start.model.framed else "0",
             "BENCH_PORT": str(start.ports[0]),
-            "PYTHONDONTWRITEBYTECODE": "",
         }
         return inherited | threads | benched | dict(self.environ)
 
