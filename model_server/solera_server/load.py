@@ -19,9 +19,11 @@ from solera_core import artifact
 from solera_core.failures import ArtifactCorrupt, Failure, Reason
 from solera_core.model_file import load_model
 from solera_core.schema import Schema
-from solera_server.compiled.pipeline import compile_model
+from solera_server.compiled.pipeline import CompiledPredictor, compile_model
 from solera_server.compiled.refusals import NotCompilable
 from solera_server.compiled.registry import VERSIONS, minor
+from solera_server.explain.explainer import Explainer, ModelFile, column_means, explainer_of
+from solera_server.explain.method import NotExplainable
 from solera_server.parity import check_examples, reproduces_exactly
 from solera_server.predictor import SklearnPredictor
 
@@ -42,6 +44,9 @@ class LoadedModel:
     digest: str
     sklearn_version: str
     """The version that trained a compiled model; the installed one where scikit-learn itself predicts."""
+    explainer: Explainer | None = None
+    not_explained: str = ""
+    """Why there is no explainer."""
 
 
 def load(directory: Path, digest: str | None) -> LoadedModel:
@@ -77,7 +82,25 @@ def load(directory: Path, digest: str | None) -> LoadedModel:
             **({} if predictor.reason is None else {"not_compiled": predictor.reason}),
         },
     )
-    return LoadedModel(schema, predictor, manifest.digest, version)
+    explainer, not_explained = _explainer(directory, manifest, predictor)
+    return LoadedModel(schema, predictor, manifest.digest, version, explainer, not_explained)
+
+
+def _explainer(
+    directory: Path, manifest: artifact.Manifest, predictor: Predictor
+) -> tuple[Explainer | None, str]:
+    """Return what explains the predictor's answers, or None and why nothing does."""
+    means = None
+    if artifact.EXPLANATION in manifest.files:
+        means = column_means(artifact.read_json(directory, artifact.EXPLANATION))
+    file = ModelFile(directory / artifact.MODEL, manifest.files[artifact.MODEL])
+    try:
+        return explainer_of(predictor, file, means), ""
+    except NotExplainable as error:
+        return None, str(error)
+    finally:
+        if isinstance(predictor, CompiledPredictor):
+            predictor.fitted = None
 
 
 def _compiled(
