@@ -10,7 +10,7 @@ from solera_server import binary_tensors
 from solera_server.batch import Batch, InputError, Layout
 from solera_server.binary_tensors import Appendix
 from solera_server.codec import Call
-from solera_server.encode import datatype, json_values
+from solera_server.encode import TensorTexts, datatype, json_values
 from solera_server.filling import Filling
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import LENGTH_HEADER, Response
@@ -54,6 +54,8 @@ class V2Codec:
         self._version = version
         self._layout = Layout(schema.features)
         self._outputs = outputs
+        self._start = orjson.dumps({"model_name": name, "model_version": version})[:-1] + b","
+        self._texts = TensorTexts()
         self._filling = Filling(self._layout)
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
@@ -157,6 +159,10 @@ class V2Codec:
     def _render(
         self, outputs: Outputs, wanted: tuple[str, ...], binary: frozenset[str], request_id: str | None
     ) -> Response:
+        if not binary:
+            own_id = b"" if request_id is None else b'"id":%b,' % orjson.dumps(request_id)
+            tensors = b",".join([self._texts.text(name, outputs[name]) for name in wanted])
+            return Response(200, b'%b%b"outputs":[%b]}' % (self._start, own_id, tensors))
         response: dict[str, Any] = {"model_name": self._name, "model_version": self._version}
         if request_id is not None:
             response["id"] = request_id
@@ -165,8 +171,6 @@ class V2Codec:
             _output(name, outputs[name], appended if name in binary else None) for name in wanted
         ]
         text = orjson.dumps(response)
-        if not binary:
-            return Response(200, text)
         length = (LENGTH_HEADER, b"%d" % len(text))
         return Response(200, b"".join((text, *appended)), binary_tensors.MEDIA_TYPE, (length,))
 
