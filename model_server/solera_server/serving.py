@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from solera_server import __version__, v2
 from solera_server.batch import Layout
+from solera_server.explain import service as explain
 from solera_server.message import Request, Response, error_response, json_response
 from solera_server.predicting import Prediction
 from solera_server.router import Route, Router
@@ -49,7 +50,10 @@ class Serving:
         """Return the routes of the model port."""
         schema, outputs = self.loaded.schema, self.loaded.predictor.outputs
         platform = f"sklearn_{self.loaded.sklearn_version}"
-        metadata = v2.model_metadata(self.name, self.version, schema, outputs, platform)
+        metadata = {
+            **v2.model_metadata(self.name, self.version, schema, outputs, platform),
+            "parameters": explain.parameters(self.loaded),
+        }
         predict_v1 = self.predicting(V1Codec(schema, self.limits))
         predict_v2 = self.predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))
         server = {"name": "solera", "version": __version__, "extensions": list(v2.EXTENSIONS)}

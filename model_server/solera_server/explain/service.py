@@ -57,6 +57,14 @@ def routes(
     return found
 
 
+def parameters(loaded: LoadedModel) -> dict[str, str | bool]:
+    """Return what the model's metadata says of explanations."""
+    explainer = loaded.explainer
+    if explainer is None:
+        return {"explain": False, "explain_reason": loaded.not_explained}
+    return {"explain": explainer.method, "explain_scale": explainer.scale}
+
+
 if TYPE_CHECKING:
     Decode = Callable[[bytes, Mapping[bytes, bytes]], Question]
 

@@ -198,4 +198,7 @@ def _breadth_first(tree: Described) -> tuple[NDArray[np.int64], list[NDArray[np.
         level = np.concatenate([tree.left[inner], tree.right[inner]])
         if not ((level >= 0) & (level < count)).all() or total + len(level) > count:
             raise NotExplainable("a tree's nodes are no tree")
-    return np.concatenate(found), levels
+    order = np.concatenate(found)
+    if len(np.unique(order)) != len(order):
+        raise NotExplainable("a tree's nodes are no tree")
+    return order, levels

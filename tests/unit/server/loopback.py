@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from solera_server.explain import service as explain
 from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
 from solera_server.limits import Limits
@@ -38,7 +39,8 @@ async def serve(loaded: LoadedModel, name: str, limits: Limits | None = None) ->
     health = Health(scheduler, stall_seconds=60.0)
     health.phase = Phase.SERVING
     metrics = Metrics(name, f"{name}-v1")
-    serving = Serving(name, f"{name}-v1", loaded, scheduler, health, metrics, limits)
+    routes = explain.routes(name, f"{name}-v1", loaded, limits, asyncio.get_running_loop())
+    serving = Serving(name, f"{name}-v1", loaded, scheduler, health, metrics, limits, extra_routes=routes)
     server = HttpServer(serving.router(), limits, metrics)
     port = await server.listen("127.0.0.1", 0)
     try:
