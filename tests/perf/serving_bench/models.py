@@ -26,7 +26,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from skops import io
 
 from solera_core import artifact
@@ -110,11 +110,17 @@ def _mixed() -> _Source:
     rows, target = adults(4000)
     numbers, choices = ["age", "education_years", "hours_per_week", "capital_gain"], ["workclass", "marital"]
     choices += ["occupation", "sex", "country"]
+    # A column of texts as the trainer makes it: missing ones are empty, and a vectoriser takes one dimension.
+    filled = SimpleImputer(strategy="constant", fill_value="", keep_empty_features=True)
     prepare = ColumnTransformer(
         [
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
             ("choices", OneHotEncoder(handle_unknown="ignore"), choices),
-            ("text", TfidfVectorizer(), "job_description"),
+            (
+                "text",
+                make_pipeline(filled, FunctionTransformer(np.ravel), TfidfVectorizer()),
+                ["job_description"],
+            ),
         ]
     )
     features = (
