@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from solera_server.certificates import Certificates
     from solera_server.load import LoadedModel
     from solera_server.options import Options
     from solera_server.recording import Recording
@@ -65,6 +66,7 @@ class Pool:
     options: Options
     board: Board
     counters: SharedCounters
+    certificates: Certificates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def work(pool: Pool, slot: int, model: Model, sockets: list[socket.socket], cont
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         _obey(control, {DRAIN: [stop], HASTEN: [stop, hasten], STOP: [stop, hasten], b"": [stop, hasten]})
         metrics = Metrics(options.name, options.version or "", pool.counters, slot)
-        port = ModelPort(options, metrics)
+        port = ModelPort(options, metrics, pool.certificates)
         await port.open(model.loaded, sockets, model.recording, slot)
         log.debug("worker serves", extra={"pid": os.getpid()})
         board.occupy(slot, Stage.SERVING, os.getpid())
@@ -128,9 +130,15 @@ def manage(pool: Pool, sockets: list[socket.socket], control: int, model: Model 
             "1 while the server wants requests.",
             lambda: float(health.ready().good),
         )
+        watching = None
+        if pool.certificates is not None:
+            metrics.gauges["solera_server_certificate_expires_seconds"] = pool.certificates.gauge()
+            watching = asyncio.create_task(pool.certificates.watch())
         server = HttpServer(management.router(health, metrics, lambda: report), options.limits)
         await server.serve(sockets)
         await stop.wait()
+        if watching is not None:
+            watching.cancel()
         server.stop_listening()
         await server.finish(loop.time() + 1.0)
         return 0

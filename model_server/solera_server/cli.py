@@ -87,11 +87,20 @@ def _serve(options: argparse.Namespace) -> int:
             stall_seconds=options.stall_timeout,
             limits=limits,
             workers=workers,
+            tls_files=_tls_files(options),
             threads=threads,
             recording=recording_options(options),
             grpc_port=options.grpc_port,
         )
     )
+
+
+def _tls_files(options: argparse.Namespace) -> tuple[Path, Path] | None:
+    if options.tls_cert is None and options.tls_key is None:
+        return None
+    if options.tls_cert is None or options.tls_key is None:
+        raise Failure(Reason.BAD_SPEC, "--tls-cert and --tls-key belong together: give both.")
+    return options.tls_cert, options.tls_key
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -129,6 +138,12 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--grpc-port", type=_port, help="answer the V2 protocol over gRPC there (default: not)"
     )
+    serve.add_argument(
+        "--tls-cert",
+        type=Path,
+        help="file with the certificate and its chain (PEM): the model port and gRPC then speak TLS only",
+    )
+    serve.add_argument("--tls-key", type=Path, help="file with the certificate's key (PEM, not encrypted)")
     serve.add_argument(
         "--workers",
         type=_positive,

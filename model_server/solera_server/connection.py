@@ -148,8 +148,13 @@ class Connection(asyncio.Protocol):
         self._state = _State.FLUSHING
         self._since = perf_counter()
         self._set_reading(True)
-        if self._transport.can_write_eof() and not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
             self._transport.write_eof()
+        else:
+            # TLS cannot end one direction; its close sends all, says so, and waits for the client's word.
+            self._transport.close()
 
     def _go_on(self) -> None:
         if self._current is None:

@@ -17,14 +17,19 @@ from solera_server.router import Route
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
+    from solera_server.certificates import Certificates
     from solera_server.limits import Limits
     from solera_server.predicting import Recorder
     from solera_server.router import Router
+    from solera_server.tls import TlsListener
 
 log = logging.getLogger(__name__)
 
 _AGE_JITTER = 0.1
+# At the end of the server, a connection that began or was answered just now may have sent a request.
+_FRESH_SECONDS = 0.1
 
 
 class Observer(Protocol):
@@ -58,6 +63,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._turned_away: set[Connection] = set()
         self._servers: list[asyncio.AbstractServer] = []
+        self._tls: TlsListener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._interval = min(1.0, limits.receive_seconds / 4, limits.idle_seconds / 4)
 
@@ -75,8 +81,26 @@ class HttpServer:
         await self.serve(sockets)
         return port_of(sockets)
 
-    async def serve(self, sockets: list[socket.socket]) -> None:
-        """Begin to accept connections on sockets that are bound."""
+    async def serve(
+        self,
+        sockets: list[socket.socket],
+        certificates: Certificates | None = None,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Begin to accept connections on sockets that are bound, with TLS if there are ``certificates``.
+
+        ``on_failure`` is told of each handshake of TLS that came to nothing.
+        """
+        if certificates is not None:
+            from solera_server.tls import TlsListener
+
+            self._tls = TlsListener(
+                sockets, certificates, lambda: Connection(self), self.limits.receive_seconds, on_failure
+            )
+            self._tls.start(BACKLOG)
+            self._sweep()
+            return
         loop = asyncio.get_running_loop()
         for one in sockets:
             server = await loop.create_server(lambda: Connection(self), sock=one, backlog=BACKLOG)
@@ -86,6 +110,8 @@ class HttpServer:
     def stop_listening(self) -> None:
         for server in self._servers:
             server.close()
+        if self._tls is not None:
+            self._tls.close()
 
     async def finish(self, deadline: float) -> int:
         """
@@ -95,8 +121,9 @@ class HttpServer:
         """
         loop = asyncio.get_running_loop()
         self.draining = True
-        while self._connections and loop.time() < deadline:
-            for connection in [one for one in self._connections if one.idle]:
+        while self._open() and loop.time() < deadline:
+            now = perf_counter()
+            for connection in [one for one in self._connections if one.idle_seconds(now) > _FRESH_SECONDS]:
                 connection.close()
             await asyncio.sleep(0.02)
         left = len(self._connections)
@@ -105,6 +132,9 @@ class HttpServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
         return left
+
+    def _open(self) -> int:
+        return len(self._connections) + (0 if self._tls is None else self._tls.under_way)
 
     # -- used by the connections ---------------------------------------------------------------------
 

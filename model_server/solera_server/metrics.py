@@ -31,6 +31,10 @@ PROTOCOLS = ("v1", "v2", "grpc", "explain", "feedback", "page", "other")
 
 COUNTERS = {
     "rows": ("solera_server_rows_total", "Rows that were predicted."),
+    "handshakes_failed": (
+        "solera_server_tls_handshake_failures_total",
+        "TLS handshakes that came to nothing.",
+    ),
 }
 """Further counters, by the attribute of Metrics that is added to."""
 
@@ -70,6 +74,7 @@ class Metrics:
         self, model: str, version: str, shared: SharedCounters | None = None, slot: int | None = 0
     ) -> None:
         self.rows = 0
+        self.handshakes_failed = 0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """Gauges that the exposing process reads for itself when it is scraped: text and value."""
         self.sources: list[Callable[[], Iterable[Family]]] = []

@@ -17,6 +17,7 @@ from solera_server.serving import Serving
 if TYPE_CHECKING:
     import socket
 
+    from solera_server.certificates import Certificates
     from solera_server.grpc_server import GrpcServer
     from solera_server.load import LoadedModel
     from solera_server.metrics import Metrics
@@ -35,9 +36,11 @@ class ModelPort:
     ``health`` answers from the beginning; requests are answered from ``open`` to the end of ``drain``.
     """
 
-    def __init__(self, options: Options, metrics: Metrics) -> None:
+    def __init__(self, options: Options, metrics: Metrics, certificates: Certificates | None = None) -> None:
         self._options = options
         self._metrics = metrics
+        self._certificates = certificates
+        self._watching: asyncio.Task[None] | None = None
         self._sockets: list[socket.socket] = []
         self._server: HttpServer | None = None
         self._grpc: GrpcServer | None = None
@@ -75,12 +78,18 @@ class ModelPort:
         metrics.watch("solera_server_queued_requests", lambda: self.scheduler.queued)
         metrics.watch("solera_server_connections", lambda: server.connections)
         self._sockets = sockets
-        await server.serve(sockets)
+        if self._certificates is not None:
+            # Forked processes have what their parent read, which may be long ago.
+            self._watching = asyncio.create_task(self._certificates.watch())
+        await server.serve(sockets, self._certificates, self._handshake_failed)
         if options.grpc_port is not None:
             from solera_server.grpc_server import GrpcServer
+            from solera_server.grpc_tls import grpc_credentials
 
             self._grpc = GrpcServer(serving, options.limits, metrics)
-            await self._grpc.listen(options.host, options.grpc_port)
+            await self._grpc.listen(
+                options.host, options.grpc_port, self._certificates and grpc_credentials(self._certificates)
+            )
         self.health.phase = Phase.SERVING
         return serving
 
@@ -114,7 +123,12 @@ class ModelPort:
         self.scheduler.stop()
         if self.recorder is not None:
             await self.recorder.close()
+        if self._watching is not None:
+            self._watching.cancel()
         return cut
+
+    def _handshake_failed(self) -> None:
+        self._metrics.handshakes_failed += 1
 
     async def _empty_queue(self) -> None:
         loop = asyncio.get_running_loop()

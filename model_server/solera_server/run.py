@@ -26,6 +26,7 @@ from solera_server.recording import Recording
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from solera_server.certificates import Certificates
     from solera_server.counter_report import CounterReport
 
 log = logging.getLogger(__name__)
@@ -49,18 +50,24 @@ def serve(options: Options) -> int:
         for one in spare:
             one.close()
         options = replace(options, grpc_port=port_of(held))
+    certificates = None
+    if options.tls_files is not None:
+        from solera_server.certificates import Certificates
+
+        certificates = Certificates(*options.tls_files)
     if options.workers > 1:
         from solera_server.supervisor import Supervisor
 
-        return Supervisor(options).run()
-    return uvloop.run(_Process(options).run())
+        return Supervisor(options, certificates).run()
+    return uvloop.run(_Process(options, certificates).run())
 
 
 class _Process:
     """Both ports in one process; the model is loaded in a thread, so that probes are answered meanwhile."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, certificates: Certificates | None) -> None:
         self._options = options
+        self._certificates = certificates
         self._signals = 0
         self._report: CounterReport | None = None
         self._stop = asyncio.Event()
@@ -71,7 +78,9 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         metrics = Metrics(options.name, options.version or "")
-        model = ModelPort(options, metrics)
+        model = ModelPort(options, metrics, self._certificates)
+        if self._certificates is not None:
+            metrics.gauges["solera_server_certificate_expires_seconds"] = self._certificates.gauge()
         metrics.gauges["solera_server_ready"] = (
             "1 while the server wants requests.",
             lambda: float(model.health.ready().good),
@@ -125,10 +134,11 @@ def serving_event(
     options: Options, loaded: LoadedModel, port: int, management_port: int
 ) -> dict[str, str | int]:
     """What the log says when the server begins to serve."""
+    scheme = "http" if options.tls_files is None else "https"
     grpc = {} if options.grpc_port is None else {"grpc_port": options.grpc_port}
     return {
         **grpc,
-        "url": f"http://{options.host or 'localhost'}:{port}/v2/models/{options.name}",
+        "url": f"{scheme}://{options.host or 'localhost'}:{port}/v2/models/{options.name}",
         "model": options.name,
         "version": options.version_of(loaded.digest),
         "port": port,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
+    from solera_server.certificates import Certificates
     from solera_server.options import Options
 
 log = logging.getLogger(__name__)
@@ -85,10 +86,12 @@ class Restarts:
 class Supervisor:
     """``run`` is the life of the parent process."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, certificates: Certificates | None = None) -> None:
         self._options = options
         self._board = Board(options.workers)
-        self._pool = children.Pool(options, self._board, SharedCounters(FIELDS, options.workers))
+        self._pool = children.Pool(
+            options, self._board, SharedCounters(FIELDS, options.workers), certificates
+        )
         self._restarts = Restarts()
         self._workers: dict[int, _Child] = {}
         self._due: dict[int, float] = {}
