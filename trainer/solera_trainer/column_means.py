@@ -17,5 +17,6 @@ def column_means(model: Any, columns: Mapping[str, Column]) -> list[float] | Non
     """
     if not hasattr(model[-1], "coef_"):
         return None
-    means = np.asarray(model[:-1].transform(frame(columns)).mean(axis=0), dtype=np.float64).reshape(-1)
+    with np.errstate(all="ignore"):
+        means = np.asarray(model[:-1].transform(frame(columns)).mean(axis=0), dtype=np.float64).reshape(-1)
     return means.tolist() if np.isfinite(means).all() else None
