@@ -55,6 +55,9 @@ class Sparse:
     def times(self, weights: Matrix) -> Matrix:
         """Return the product with ``weights`` (width, outputs), each sum in the order of the values."""
         outputs = weights.shape[1]
+        if not len(self.data):
+            # bincount would make integers of nothing.
+            return np.zeros((self.rows, outputs))
         rows = self.row_numbers()
         if outputs == 1:
             sums: Any = np.bincount(rows, self.data * weights[self.indices, 0], self.rows)

@@ -69,7 +69,7 @@ def _composed(origins: tuple[int, ...] | None, step: Transformer) -> tuple[int, 
 
 def _check_before(step: Transformer, kind: str) -> Callable[[Any], None] | None:
     """Return what looks at the numbers that a step gets, as scikit-learn's does."""
-    if kind != NUMBERS:
+    if kind != NUMBERS or step.takes_infinite:
         return None
     return _refuse_infinite if step.takes_missing else refuse_odd
 
@@ -108,6 +108,8 @@ class RavelledTexts(Step):
 
 class Identity(Step):
     """What passes through."""
+
+    takes_infinite = True
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape.width, range(shape.width))
@@ -230,10 +232,10 @@ class Assembly:
         branches = self._branches
         if len(branches) == 1 and self._dense:
             take, chain = branches[0]
-            return chain(take(batch), calm)
+            return np.ascontiguousarray(chain(take(batch), calm))
         blocks = [chain(take(batch), calm) for take, chain in branches]
         if self._dense:
-            return np.concatenate(blocks, axis=1)
+            return np.ascontiguousarray(np.concatenate(blocks, axis=1))
         placed = list(zip(self._starts, blocks, strict=True))
         dense = [(start, block) for start, block in placed if not isinstance(block, Sparse)]
         sparse = [(start, block) for start, block in placed if isinstance(block, Sparse)]

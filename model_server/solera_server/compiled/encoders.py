@@ -29,19 +29,22 @@ _FLOATS = (np.float64,)
 class Table:
     """From the values of one column to what stands for them; ``refused`` where that is _REFUSE."""
 
-    __slots__ = ("_get", "entries", "missing", "same", "unknown")
+    __slots__ = ("_get", "_may_be_infinite", "_same", "entries", "missing", "unknown")
 
-    def __init__(self, entries: dict[Any, Any], missing: Any, unknown: Any) -> None:
+    def __init__(
+        self, entries: dict[Any, Any], missing: Any, unknown: Any, *, may_be_infinite: bool = False
+    ) -> None:
         self.entries = entries
         self._get: Callable[..., Any] = entries.get
         self.missing = missing
         self.unknown = unknown
+        self._may_be_infinite = may_be_infinite
         # Then nothing needs to ask why a value is not in the table.
-        self.same = unknown is not _REFUSE and (missing is unknown or missing == unknown)
+        self._same = not may_be_infinite and unknown is not _REFUSE and bool(missing == unknown)
 
     def take(self, column: Sequence[Any]) -> list[Any]:
         get = self._get
-        if self.same:
+        if self._same:
             unknown = self.unknown
             return [get(value, unknown) for value in column]
         found = [get(value) for value in column]
@@ -55,7 +58,7 @@ class Table:
     def _absent(self, value: Any) -> Any:
         if isinstance(value, float) and math.isnan(value):
             if self.missing is _REFUSE:
-                raise Refused("the model does not take a missing value in a column of categories")
+                raise Refused("a category is missing")
             return self.missing
         if isinstance(value, float) and math.isinf(value):
             raise Refused("a number is infinite")
@@ -68,7 +71,8 @@ class Table:
         """Return the table of a column in which missing values are replaced first."""
         if isinstance(fill, float) and math.isnan(fill):
             return self
-        return Table(self.entries, self.entries.get(fill, self.unknown), self.unknown)
+        missing = self.entries.get(fill, self.unknown)
+        return Table(self.entries, missing, self.unknown, may_be_infinite=self._may_be_infinite)
 
 
 def _columns(block: Any) -> Sequence[Any]:
@@ -207,13 +211,15 @@ def _mappings(node: Node, categories: list[list[Any]], *, without_missing: bool)
     return result
 
 
-def _table(values: list[Any], entries: list[Any], unknown: Any) -> Table:
+def _table(values: list[Any], entries: list[Any], unknown: Any, shape: Shape) -> Table:
     """Return the table; a missing value that is no category is as unknown as any other."""
     missing = unknown
     if values[-1] != values[-1]:
         missing = entries[-1]
         values, entries = values[:-1], entries[:-1]
-    return Table(dict(zip(values, entries, strict=True)), missing, unknown)
+    # Columns of numbers alone have been looked at; beside strings nobody has.
+    table = dict(zip(values, entries, strict=True))
+    return Table(table, missing, unknown, may_be_infinite=any(shape.numeric))
 
 
 @transformer("sklearn.preprocessing._encoders.OneHotEncoder")
@@ -248,7 +254,7 @@ def one_hot_encoder(node: Node, shape: Shape) -> Transformer:
             unknown = place(infrequent)
         else:
             unknown = -1
-        tables.append(_table(values, [place(group) for group in groups], unknown))
+        tables.append(_table(values, [place(group) for group in groups], unknown, shape))
         start += width
     if shape.sparse and node.flag("sparse_output"):
         return SparseOneHot(tables, widths)
@@ -281,7 +287,7 @@ def ordinal_encoder(node: Node, shape: Shape) -> Transformer:
         entries = [float(group) for group in groups]
         if values[-1] != values[-1]:
             entries[-1] = encoded
-        tables.append(_table(values, entries, unknown))
+        tables.append(_table(values, entries, unknown, shape))
     return Codes(tables, list(range(shape.width)))
 
 
@@ -302,7 +308,7 @@ def target_encoder(node: Node, shape: Shape) -> Transformer:
         source = number // classes
         values = categories[source]
         entries = checked(encoding, "TargetEncoder: encodings_", (len(values),)).tolist()
-        tables.append(_table(values, entries, means[number % classes]))
+        tables.append(_table(values, entries, means[number % classes], shape))
         sources.append(source)
     return Codes(tables, sources)
 

@@ -164,7 +164,7 @@ class Preparation:
             return block
         if isinstance(block, Split):
             block = block.filled()
-        return self._rest(block, calm and not self._assembly.makes_missing)
+        return np.ascontiguousarray(self._rest(block, calm and not self._assembly.makes_missing))
 
 
 def compile_model(path: Path, schema: Schema) -> CompiledPredictor:

@@ -105,7 +105,10 @@ class Transformer(Protocol):
     """For each column of the result the one column that it is made of; None where it is made of several."""
 
     takes_missing: bool
-    """Whether scikit-learn's step takes NaN. None takes infinities; the caller looks for both."""
+    """Whether scikit-learn's step takes NaN. The caller looks for it, and for infinities."""
+
+    takes_infinite: bool
+    """Whether it takes infinities."""
 
     makes_missing: bool
     """Whether NaN may come out of finite numbers or of strings."""
@@ -125,6 +128,7 @@ class Step:
     exactness = BITS
     kind = "numbers"
     takes_missing = True
+    takes_infinite = False
     makes_missing = False
 
     def __init__(self, width: int, origins: Iterable[int] | None) -> None:

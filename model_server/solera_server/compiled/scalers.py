@@ -169,9 +169,9 @@ def binarizer(node: Node, shape: Shape) -> Transformer:
 class Selection(Step):
     """Some of the columns, in order."""
 
-    def __init__(self, columns: NDArray[np.int64], *, takes_missing: bool) -> None:
+    def __init__(self, columns: NDArray[np.int64], *, takes_all: bool) -> None:
         super().__init__(len(columns), columns.tolist())
-        self.takes_missing = takes_missing
+        self.takes_missing = self.takes_infinite = takes_all
         self._columns = columns
 
     def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
@@ -195,11 +195,11 @@ class SparseSelection(Step):
         return Sparse(self.width, indptr, places[kept], block.data[kept])
 
 
-def selection(node: Node, shape: Shape, mask: Any, *, takes_missing: bool) -> Transformer:
+def selection(node: Node, shape: Shape, mask: Any, *, takes_all: bool) -> Transformer:
     """Compile the choice of the columns where ``mask`` (width,) is true."""
     shape.expect(node, SPARSE if shape.kind == SPARSE else NUMBERS)
     chosen = np.flatnonzero(checked(mask, f"{node.name}: its mask", (shape.width,), "b"))
     columns = checked_indices(chosen, node.name, 0, shape.width)
     if shape.kind == SPARSE:
         return SparseSelection(shape.width, columns)
-    return Selection(columns, takes_missing=takes_missing)
+    return Selection(columns, takes_all=takes_all)

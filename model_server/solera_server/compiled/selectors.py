@@ -29,7 +29,7 @@ def select_k_best(node: Node, shape: Shape) -> Transformer:
         # The last of equal scores are the best, as a stable sort leaves them.
         order = np.argsort(scores, kind="stable")
         mask[order[: max(shape.width - count, 0)]] = False
-    return selection(node, shape, mask, takes_missing=False)
+    return selection(node, shape, mask, takes_all=False)
 
 
 @transformer("sklearn.feature_selection._univariate_selection.SelectPercentile")
@@ -45,10 +45,10 @@ def select_percentile(node: Node, shape: Shape) -> Transformer:
         mask = scores > threshold
         ties = np.flatnonzero(scores == threshold)
         mask[ties[: int(shape.width * percentile / 100) - int(mask.sum())]] = True
-    return selection(node, shape, mask, takes_missing=False)
+    return selection(node, shape, mask, takes_all=False)
 
 
 @transformer("sklearn.feature_selection._variance_threshold.VarianceThreshold")
 def variance_threshold(node: Node, shape: Shape) -> Transformer:
     variances = node.array("variances_", (shape.width,), finite=False)
-    return selection(node, shape, variances > node.number("threshold"), takes_missing=True)
+    return selection(node, shape, variances > node.number("threshold"), takes_all=True)

@@ -69,6 +69,8 @@ def normalised(block: Sparse, norm: str) -> Matrix:
         if total == 0.0:
             return data
         return data / (math.sqrt(total) if norm == "l2" else total)
+    if not len(data):
+        return data
     rows = block.row_numbers()
     sums = np.bincount(rows, data * data if norm == "l2" else np.absolute(data), block.rows)
     if norm == "l2":

@@ -144,7 +144,7 @@ def numbers(generator: np.random.Generator, rows: int, columns: int, missing: fl
     """Return columns of various sizes and with repeated values, some missing."""
     values = generator.normal(size=(rows, columns)) * 10.0 ** generator.integers(-2, 3, columns)
     rounded = generator.random(columns) < 0.4
-    values[:, rounded] = np.round(values[:, rounded], 1)
+    values[:, rounded] = (values / values.std(axis=0)).round(1)[:, rounded]
     values[generator.random((rows, columns)) < missing] = np.nan
     return pd.DataFrame({f"n{column}": values[:, column] for column in range(columns)})
 
@@ -180,7 +180,12 @@ def strings(
     """Return a column of categories, some missing."""
     column = generator.choice(np.array(categories, dtype=object), rows)
     column[generator.random(rows) < missing] = np.nan
-    return column
+    return objects(column)
+
+
+def objects(values: Any) -> pd.Series[Any]:
+    """Return a column of objects, which pandas leaves as they are."""
+    return pd.Series(values, dtype=object)
 
 
 def labels(generator: np.random.Generator, table: pd.DataFrame, classes: int) -> Any:

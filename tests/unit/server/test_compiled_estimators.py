@@ -63,8 +63,8 @@ def test_classifiers(estimator: Any, classes: int, tmp_path: Path) -> None:
     both = pair(
         behind_columns(steps, table.columns, estimator), table, labels(generator, table, classes), tmp_path
     )
-    both.agrees(table.iloc[:40])
-    both.agrees(odd_numbers(generator, table, 16))
+    both.agrees(table.iloc[:16])
+    both.agrees(odd_numbers(generator, table, 10))
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS, ids=str)
@@ -75,8 +75,8 @@ def test_regressors(estimator: Any, tmp_path: Path) -> None:
     both = pair(
         behind_columns([FILL, ("scale", StandardScaler())], table.columns, estimator), table, target, tmp_path
     )
-    both.agrees(table.iloc[:40])
-    both.agrees(odd_numbers(generator, table, 16))
+    both.agrees(table.iloc[:16])
+    both.agrees(odd_numbers(generator, table, 10))
 
 
 @pytest.mark.parametrize("algorithm", ["kd_tree", "ball_tree"])

@@ -69,8 +69,8 @@ def test_classifiers(estimator: Any, classes: int, tmp_path: Path) -> None:
     both = pair(
         behind_columns(STEPS, table.columns, estimator), table, labels(generator, table, classes), tmp_path
     )
-    both.agrees(table.iloc[:40])
-    both.agrees(odd_numbers(generator, table, 16))
+    both.agrees(table.iloc[:16])
+    both.agrees(odd_numbers(generator, table, 10))
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS, ids=str)
@@ -79,5 +79,5 @@ def test_regressors(estimator: Any, tmp_path: Path) -> None:
     table = numbers(generator, 150, 6, missing=0.05)
     target = np.exp(generator.normal(size=150) / 4 + table["n0"].fillna(0).to_numpy() / table["n0"].std() / 8)
     both = pair(behind_columns(STEPS, table.columns, estimator), table, target, tmp_path)
-    both.agrees(table.iloc[:40], scale=10)
-    both.agrees(odd_numbers(generator, table, 16), scale=10)
+    both.agrees(table.iloc[:16], scale=10)
+    both.agrees(odd_numbers(generator, table, 10), scale=10)
