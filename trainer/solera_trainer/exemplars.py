@@ -31,6 +31,7 @@ from solera_core.schema import (
     encode_value,
     frame,
 )
+from solera_trainer.thresholds import threshold_rows
 
 MAX_ROWS = 64
 MAX_TRIED = 4 * MAX_ROWS
@@ -59,11 +60,13 @@ def describe(schema: Schema, model: Any, columns: Mapping[str, Column]) -> Schem
 def examples(schema: Schema, model: Any, columns: Mapping[str, Column]) -> dict[str, Any]:
     """Return the document `examples.json`: at most 64 rows that the model answers, typical and at the edges.
 
-    Rows of the training data; smallest and largest values; the middle of two neighbouring values, where trees
-    cut, and its two neighbours in floating point; infinities; missing values; categories that were never
-    seen. What the model refuses is left out.
+    Rows of the training data; both sides of splits of the model's own trees, neighbours in floating point;
+    smallest and largest values; the middle of two neighbouring values and its two neighbours; infinities;
+    missing values; categories that were never seen. What the model refuses is left out.
     """
-    tried = itertools.chain(_typical(schema, columns), _edges(schema, columns))
+    tried = itertools.chain(
+        _typical(schema, columns), threshold_rows(schema, model, columns), _edges(schema, columns)
+    )
     distinct = {canonical_json(row): row for row in itertools.islice(tried, MAX_TRIED)}
     rows: list[dict[str, Any]] = []
     pending = list(distinct.values())
