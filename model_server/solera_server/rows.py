@@ -1,4 +1,4 @@
-"""Rows of V1, by position or by name, made into checked columns."""
+"""What V1 sends, rows by position or by name, or columns by name, made into a batch of checked values."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from solera_core.schema import Feature
     from solera_server.batch import Batch, Layout
     from solera_server.filling import Filling
+    from solera_server.request_size import RequestSize
 
 
 def decode_rows(layout: Layout, filling: Filling, instances: list[Any]) -> Batch:
@@ -48,8 +49,46 @@ def decode_rows(layout: Layout, filling: Filling, instances: list[Any]) -> Batch
     return layout.batch(columns, lambda row, column: _place(features[column].name, row))
 
 
+def decode_columns(layout: Layout, inputs: dict[str, Any], size: RequestSize) -> Batch:
+    """
+    Decode ``inputs``: one list of values for each feature, by name, all of one length.
+
+    A column that is absent is missing values. Raises InputError.
+    """
+    features = layout.features
+    names = [feature.name for feature in features]
+    rows = None
+    for name, values in inputs.items():
+        if name not in names:
+            raise InputError(f"inputs: unknown feature {shown(name)}.{did_you_mean(name[:100], names)}")
+        if not isinstance(values, list):
+            raise InputError(
+                f"inputs.{name}: expected a list of values, one for each row, got {shown(values)}"
+            )
+        if rows is None:
+            rows = len(values)
+            size.check_rows(rows, f"inputs.{name}")
+        elif len(values) != rows:
+            raise InputError(
+                f"inputs.{name}: has {len(values)} values, and inputs.{next(iter(inputs))} has {rows}"
+            )
+    if not rows:
+        raise InputError("inputs: expected at least one row, as a list of values for each feature")
+    columns = []
+    for feature in features:
+        if feature.name not in inputs and not feature.nullable:
+            raise InputError(f"inputs.{feature.name}: is missing; expected {feature.type}")
+        column = inputs.get(feature.name, [None] * rows)
+        columns.append(make_column(feature, column, partial(_column_place, feature.name)))
+    return layout.batch(columns, lambda row, column: _column_place(features[column].name, row))
+
+
 def _place(name: str, row: int) -> str:
     return f"instances[{row}].{name}"
+
+
+def _column_place(name: str, row: int) -> str:
+    return f"inputs.{name}[{row}]"
 
 
 def _by_position(features: Sequence[Feature], instances: list[list[Any]]) -> list[Sequence[Any]]:

@@ -54,7 +54,7 @@ class Serving:
             **v2.model_metadata(self.name, self.version, schema, outputs, platform),
             "parameters": explain.parameters(self.loaded),
         }
-        predict_v1 = self.predicting(V1Codec(schema, self.limits))
+        predict_v1 = self.predicting(V1Codec(schema, self.limits, outputs))
         predict_v2 = self.predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))
         server = {"name": "solera", "version": __version__, "extensions": list(v2.EXTENSIONS)}
         v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"

@@ -1,8 +1,12 @@
-"""The V1 protocol's predict: ``{"instances": […]}`` in, ``{"predictions": […]}`` out."""
+"""
+The V1 protocol's predict: ``{"instances": […]}`` in, ``{"predictions": […]}`` out.
+
+``{"inputs": {name: […]}}`` brings the same values as columns, as TensorFlow Serving has it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,39 +16,100 @@ from solera_server.encode import json_values
 from solera_server.filling import Filling
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import Response
+from solera_server.predictor import PREDICT, PREDICT_PROBA
 from solera_server.request_size import RequestSize
-from solera_server.rows import decode_rows
+from solera_server.rows import decode_columns, decode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from solera_core.schema import Schema
+    from solera_server.batch import Batch
     from solera_server.limits import Limits
     from solera_server.predictor import Outputs
 
-_FIELDS = frozenset({"instances"})
+_FIELDS = frozenset({"instances", "inputs", "parameters"})
+_PROBABILITIES = "probabilities"
+_PARAMETERS = frozenset({_PROBABILITIES})
+_LABELS: tuple[str, ...] = (PREDICT,)
+_BOTH: tuple[str, ...] = (PREDICT, PREDICT_PROBA)
 
 
 class V1Codec:
-    """Predictions are labels (class names) or numbers, one for each instance."""
+    """
+    Predictions are labels (class names) or numbers, one for each instance.
 
-    def __init__(self, schema: Schema, limits: Limits) -> None:
+    ``outputs`` are the names that the predictor offers: with predict_proba among them a request may ask for
+    probabilities, which come by the names of the classes.
+    """
+
+    def __init__(self, schema: Schema, limits: Limits, outputs: tuple[str, ...] = _LABELS) -> None:
         self._layout = Layout(schema.features)
         self._filling = Filling(self._layout)
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
+        self._probabilities = PREDICT_PROBA in outputs
+        # JSON has names that are strings only: of a class that is none, its JSON text.
+        self._classes = [
+            label if isinstance(label, str) else orjson.dumps(label).decode()
+            for label in schema.target.classes or ()
+        ]
 
     def decode(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Call:
         document = expect_object(parse(body, self._json_depth), "body")
+        if len(document) == 1 and "instances" in document:
+            return Call(self._rows(document["instances"]), _LABELS, _render)
         refuse_unknown(document, _FIELDS, "body")
-        if "instances" not in document:
+        with_probabilities = self._wants_probabilities(document)
+        if "inputs" in document:
+            batch = self._columns(document)
+        elif "instances" in document:
+            batch = self._rows(document["instances"])
+        else:
             raise InputError('body: the field "instances" is missing; it is the list of rows to predict')
-        instances = document["instances"]
+        if with_probabilities:
+            return Call(batch, _BOTH, self._render_probabilities)
+        return Call(batch, _LABELS, _render)
+
+    def _rows(self, instances: Any) -> Batch:
         if not isinstance(instances, list):
             raise InputError(f"instances: expected a list of rows, got {shown(instances)}")
         self._size.check_rows(len(instances), "instances")
-        return Call(decode_rows(self._layout, self._filling, instances), ("predict",), _render)
+        return decode_rows(self._layout, self._filling, instances)
+
+    def _columns(self, document: dict[str, Any]) -> Batch:
+        if "instances" in document:
+            raise InputError("body: has both instances (rows) and inputs (columns); send one of them")
+        inputs = document["inputs"]
+        if not isinstance(inputs, dict):
+            raise InputError(
+                "inputs: expected an object with a list of values for each feature, "
+                f"got {shown(inputs)}; send rows as instances"
+            )
+        return decode_columns(self._layout, inputs, self._size)
+
+    def _wants_probabilities(self, document: dict[str, Any]) -> bool:
+        if "parameters" not in document:
+            return False
+        parameters = expect_object(document["parameters"], "parameters")
+        refuse_unknown(parameters, _PARAMETERS, "parameters")
+        wanted = parameters.get(_PROBABILITIES, False)
+        if not isinstance(wanted, bool):
+            raise InputError(f"parameters.{_PROBABILITIES}: expected true or false, got {shown(wanted)}")
+        if wanted and not self._probabilities:
+            raise InputError(f"parameters.{_PROBABILITIES}: this model gives no probabilities")
+        return wanted
+
+    def _render_probabilities(self, outputs: Outputs) -> Response:
+        values = json_values(outputs[PREDICT_PROBA])
+        width = len(self._classes)
+        rows = [
+            dict(zip(self._classes, values[start : start + width], strict=True))
+            for start in range(0, len(values), width)
+        ]
+        labels = json_values(outputs[PREDICT])
+        return Response(200, orjson.dumps({"predictions": labels, _PROBABILITIES: rows}))
 
 
 def _render(outputs: Outputs) -> Response:
-    return Response(200, orjson.dumps({"predictions": json_values(outputs["predict"])}))
+    return Response(200, orjson.dumps({"predictions": json_values(outputs[PREDICT])}))

@@ -47,12 +47,15 @@ SINCE = 1772366400.0
 
 
 def v1(schema: Schema, limits: Limits = LIMITS) -> V1Codec:
-    return V1Codec(schema, limits)
+    return V1Codec(schema, limits, outputs_of(schema))
 
 
 def v2(schema: Schema, limits: Limits = LIMITS) -> V2Codec:
-    outputs = ("predict", "predict_proba") if schema.target.classes else ("predict",)
-    return V2Codec("m", "m-v1", schema, outputs, limits)
+    return V2Codec("m", "m-v1", schema, outputs_of(schema), limits)
+
+
+def outputs_of(schema: Schema) -> tuple[str, ...]:
+    return ("predict", "predict_proba") if schema.target.classes else ("predict",)
 
 
 def decode(codec: Codec, value: Any) -> Call:

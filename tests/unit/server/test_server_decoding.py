@@ -95,6 +95,7 @@ def test_requests_have_at_most_as_many_rows_as_the_limits_allow(
         for codec, body, place in (
             (v1(WIDE, limits), {"instances": data}, "instances: "),
             (v1(WIDE, limits), {"instances": [{}] * rows}, "instances: "),
+            (v1(WIDE, limits), {"inputs": {"f0": [0.5] * rows}}, "inputs.f0: "),
             (v2(WIDE, limits), {"inputs": [tensor("t", [rows, 100], "FP64", data)]}, "inputs[0](t).shape: "),
             (v2(WIDE, limits), {"inputs": columns}, "inputs[0](f0).shape: "),
         ):

@@ -67,6 +67,17 @@ async def test_v1_regression(regression_server: Served, regression: Trained) -> 
     assert answer.json() == {"predictions": expected}
 
 
+async def test_v1_columns_and_probabilities(mixed_server: Served, mixed: Trained) -> None:
+    rows = mixed_rows(9)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    body = {"inputs": columns, "parameters": {"probabilities": True}}
+    answer = (await call(mixed_server, "POST", "/v1/models/mixed:predict", body)).json()
+    table = frame(decode_rows(mixed.schema, rows))
+    assert answer["predictions"] == mixed.model.predict(table).tolist()
+    expected = mixed.model.predict_proba(table).tolist()
+    assert [[row["false"], row["true"]] for row in answer["probabilities"]] == expected
+
+
 async def test_v2_server_and_health(iris_server: Served) -> None:
     for path in ("/v2", "/v2/"):
         answer = await call(iris_server, "GET", path)
@@ -141,7 +152,7 @@ async def test_v2_tensor_and_chosen_output(iris_server: Served) -> None:
         ("POST", "/v2/models/rose/infer", 404, 'there is no model "rose" here; this server has "iris"'),
         ("GET", "/v2/models/..%2f..%2fetc", 404, 'there is no model ".." here'),
         ("GET", "/v2/models/iris/versions/7", 404, 'there is no version "7" here; this server has "iris-v1"'),
-        ("POST", "/v1/models/iris:explain", 404, 'there is nothing at "/v1/models/iris:explain"'),
+        ("POST", "/v1/models/iris:classify", 404, 'there is nothing at "/v1/models/iris:classify"'),
         ("GET", "/v1/models/iris:predict", 405, "GET is not possible here; use POST"),
         ("GET", "/v2/models/iris/infer", 405, "GET is not possible here; use POST"),
         ("DELETE", "/v2/models/iris", 405, "DELETE is not possible here; use GET, HEAD"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+import orjson
 import pytest
-from request_bodies import MIXED, ONE, ROW, SINCE, decode, nested, refusal, v1, values
+from request_bodies import MIXED, NUMBERS, ONE, ROW, SINCE, decode, nested, refusal, v1, values
 
 
 def test_v1_rows_by_name_and_by_position_are_the_same() -> None:
@@ -35,6 +37,39 @@ def test_v1_single_feature_takes_bare_values() -> None:
     assert values(ONE, decode(v1(ONE), {"instances": [1, 2.5, "Infinity"]}).batch) == [[1.0, 2.5, math.inf]]
 
 
+def test_v1_columns_are_the_rows_turned() -> None:
+    rows = [ROW, {**ROW, "age": None, "visits": 7, "city": None}]
+    by_column = {name: [row[name] for row in rows] for name in reversed(ROW)}
+    del by_column["city"]
+    batch = decode(v1(MIXED), {"inputs": by_column}).batch
+    expected = decode(v1(MIXED), {"instances": [{**row, "city": None} for row in rows]}).batch
+    np.testing.assert_equal(values(MIXED, batch), values(MIXED, expected))
+    assert batch.where(1, 0) == "inputs.age[1]"
+
+
+def test_v1_probabilities_come_by_class_when_asked_for() -> None:
+    body = {"instances": [[1, 2], [3, 4]], "parameters": {"probabilities": True}}
+    call = decode(v1(NUMBERS), body)
+    assert call.outputs == ("predict", "predict_proba")
+    outputs = {
+        "predict": np.array(["a", "b"], dtype=object),
+        "predict_proba": np.array([[0.75, 0.25], [0, 1]]),
+    }
+    assert orjson.loads(call.render(outputs).body) == {
+        "predictions": ["a", "b"],
+        "probabilities": [{"a": 0.75, "b": 0.25}, {"a": 0.0, "b": 1.0}],
+    }
+    body["parameters"] = {"probabilities": False}
+    assert decode(v1(NUMBERS), body).outputs == ("predict",)
+    wanted = {"instances": [ROW], "parameters": {"probabilities": True}}
+    rendered = decode(v1(MIXED), wanted).render(
+        {"predict": np.array([True]), "predict_proba": np.array([[0.25, 0.75]])}
+    )
+    assert orjson.loads(rendered.body)["probabilities"] == [{"false": 0.25, "true": 0.75}]
+    message = refusal(v1(ONE), {"instances": [[1]], "parameters": {"probabilities": True}})
+    assert message == "parameters.probabilities: this model gives no probabilities"
+
+
 # -- V1: what is refused ---------------------------------------------------------------------------
 
 
@@ -56,7 +91,34 @@ V1_REFUSED = {
     "a list": ([1], "body: expected an object, got a list of 1"),
     "a string": ("x", 'body: expected an object, got "x"'),
     "no instances": ({}, 'body: the field "instances" is missing'),
-    "other field": ({"instances": [ROW], "inputs": []}, 'body: unknown field "inputs"; known are instances'),
+    "other field": (
+        {"instances": [ROW], "rows": []},
+        'body: unknown field "rows"; known are inputs, instances, parameters',
+    ),
+    "rows and columns": ({"instances": [ROW], "inputs": {}}, "body: has both instances (rows) and inputs"),
+    "inputs a list": ({"inputs": [ROW]}, "inputs: expected an object with a list of values for each feature"),
+    "no columns": ({"inputs": {}}, "inputs: expected at least one row"),
+    "columns without rows": ({"inputs": {"age": []}}, "inputs: expected at least one row"),
+    "column a number": ({"inputs": {"age": 3}}, "inputs.age: expected a list of values, one for each row"),
+    "columns of two lengths": (
+        {"inputs": {"age": [1, 2], "visits": [1]}},
+        "inputs.visits: has 1 values, and inputs.age has 2",
+    ),
+    "unknown column": ({"inputs": {"agee": [1]}}, 'inputs: unknown feature "agee". Did you mean "age"?'),
+    "column left out": ({"inputs": {"age": [1]}}, "inputs.visits: is missing; expected Integer"),
+    "value in a column": (
+        {"inputs": {**{name: [value] for name, value in ROW.items()}, "age": ["x"]}},
+        'inputs.age[0]: expected Float, got "x"',
+    ),
+    "parameters a list": ({"instances": [ROW], "parameters": []}, "parameters: expected an object"),
+    "unknown parameter": (
+        {"instances": [ROW], "parameters": {"proba": True}},
+        'parameters: unknown field "proba"; known are probabilities',
+    ),
+    "parameter a number": (
+        {"instances": [ROW], "parameters": {"probabilities": 1}},
+        "parameters.probabilities: expected true or false, got 1",
+    ),
     "instances an object": ({"instances": ROW}, "instances: expected a list of rows, got an object"),
     "instances null": ({"instances": None}, "instances: expected a list of rows, got null"),
     "no rows": ({"instances": []}, "instances: expected at least one row"),
