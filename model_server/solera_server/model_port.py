@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from solera_server import openapi
 from solera_server.explain import service as explain
 from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
 from solera_server.listening import refuse_new, waiting
+from solera_server.page import service as page
 from solera_server.recording import Recorder
 from solera_server.scheduler import Scheduler
 from solera_server.serving import Serving
@@ -57,6 +59,11 @@ class ModelPort:
         version = options.version_of(loaded.digest)
         metrics.identify(version, facts(loaded))
         recorder = self.recorder = Recorder(recording, process)
+        loop = asyncio.get_running_loop()
+        others = {
+            **recorder.routes(),
+            **explain.routes(options.name, version, loaded, options.limits, loop),
+        }
         serving = Serving(
             options.name,
             version,
@@ -67,10 +74,9 @@ class ModelPort:
             options.limits,
             recorder=recorder,
             extra_routes={
-                **recorder.routes(),
-                **explain.routes(
-                    options.name, version, loaded, options.limits, asyncio.get_running_loop()
-                ),
+                **others,
+                **openapi.routes(options.name, version, loaded, options.limits, others),
+                **self._page(loaded, version),
             },
         )
         server = self._server = HttpServer(serving.router(), options.limits, metrics, recorder)
@@ -92,6 +98,13 @@ class ModelPort:
             )
         self.health.phase = Phase.SERVING
         return serving
+
+    def _page(self, loaded: LoadedModel, version: str) -> page.Routes:
+        if not self._options.page:
+            return {}
+        return page.model_port_routes(
+            self._options.name, version, loaded, lambda: page.live(self._metrics, self.health), self.health
+        )
 
     @property
     def connections(self) -> int:

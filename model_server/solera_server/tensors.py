@@ -135,7 +135,7 @@ def _flat_place(where: str, row: int) -> str:
 
 
 def _column(feature: Feature, tensor: Tensor, values: list[Any] | NDArray[Any], where: Any) -> Any:
-    allowed = _accepted(feature)
+    allowed = accepted(feature)
     if tensor.datatype not in allowed:
         raise InputError(
             f"{tensor.where}.datatype: {tensor.datatype} does not fit the feature {shown(feature.name)} "
@@ -147,7 +147,8 @@ def _column(feature: Feature, tensor: Tensor, values: list[Any] | NDArray[Any], 
     return make_column(feature, values, where)
 
 
-def _accepted(feature: Feature) -> tuple[str, ...]:
+def accepted(feature: Feature) -> tuple[str, ...]:
+    """Return the datatypes in which a feature may come; BF16 only as bytes."""
     if feature.type in (FLOAT, INTEGER):
         return _NUMBERS
     return ("BOOL",) if feature.type == BOOLEAN else ("BYTES",)

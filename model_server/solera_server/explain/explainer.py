@@ -10,6 +10,7 @@ import numpy as np
 
 from solera_core.artifact import FileEntry, file_entry
 from solera_core.failures import ArtifactCorrupt
+from solera_server.batch import InputError
 from solera_server.compiled.columns import COLUMN_TRANSFORMER, flat_steps
 from solera_server.compiled.linear import LinearClassifier, LinearRegressor
 from solera_server.compiled.node import Node
@@ -114,8 +115,14 @@ class Explainer:
         predictions = predictor.predict(batch, (PREDICT,))[PREDICT]
         X = predictor.matrix(batch)  # noqa: N806
         scores = estimator.scores(X)
-        base, contributions = method.base, method.contributions(X)
-        self._check(base + contributions.sum(axis=1), scores)
+        with np.errstate(over="ignore", invalid="ignore"):
+            base, contributions = method.base, method.contributions(X)
+            sums = base + contributions.sum(axis=1)
+        finite = np.isfinite(scores).all(axis=1) & np.isfinite(sums).all(axis=1)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise InputError(f"row {row}: its values are so large that a part of the output is infinite")
+        self._check(sums, scores)
         if estimator.classes is not None and len(base) == 1:
             # One score for two classes: what speaks for the one speaks as much against the other.
             base = np.array([-base[0], base[0]])
