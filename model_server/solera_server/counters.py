@@ -107,20 +107,22 @@ def _prediction_bins(schema: Schema, baseline: Baseline | None) -> list[tuple[st
     return [] if classes is None else [(LABEL, CategoricalBins(classes[:_MAX_CLASSES]))]
 
 
+NOBODY, UNIT, DRAWN = 0, 1, 2
+
 Arm = tuple[bytes | None, bytes | None, bool]
 """The headers that name arm and weight epoch, as they came, and whether the request is a copy."""
 
 
 class Subject(NamedTuple):
     """
-    Whom a request counts for. ``number`` is the hash of its unit.
+    Whom a request counts for. ``number`` is the hash of its unit (``kind`` UNIT).
 
-    A request without a unit is a unit of its own: its number is drawn, None until then.
+    A request without a unit is a unit of its own: its number is drawn (DRAWN), 0 until then (NOBODY).
     """
 
     arm: Arm
-    has_unit: bool
-    number: int | None
+    kind: int
+    number: int
 
 
 class Noted(NamedTuple):
@@ -153,8 +155,8 @@ class Identity:
             host = get(b"host", b"")
             shadow = b"-shadow" in host and host.partition(b":")[0].endswith(b"-shadow")
         raw = get(names.unit) if names.unit is not None else None
-        number = unit_hash(raw, self._key) if raw else None
-        return Subject((get(names.arm), get(names.epoch), shadow), number is not None, number)
+        arm = (get(names.arm), get(names.epoch), shadow)
+        return Subject(arm, UNIT, unit_hash(raw, self._key)) if raw else Subject(arm, NOBODY, 0)
 
 
 def arm_key(arm: Arm) -> tuple[str, int]:
@@ -178,9 +180,12 @@ class _Open:
         """Where arms stand, by the headers that name them."""
         self._outcomes = {name: index for index, name in enumerate(outcome_names(region))}
         count = int(region["units"])
-        self._known = set(
-            zip(region["unit_arm"][:count].tolist(), region["unit_hash"][:count].tolist(), strict=True)
-        )
+        self._units = count
+        self._known: dict[int, set[int]] = {}
+        for arm, number in zip(
+            region["unit_arm"][:count].tolist(), region["unit_hash"][:count].tolist(), strict=True
+        ):
+            self._known.setdefault(arm, set()).add(number)
 
     @property
     def arms(self) -> int:
@@ -224,22 +229,28 @@ class _Open:
         if halvings:
             below = hashes < np.uint64(1 << (64 - halvings))
             arms, hashes = arms[below], hashes[below]
-        known = self._known
-        new = set(zip(arms.tolist(), hashes.tolist(), strict=True)) - known
-        if not new:
-            return
-        known |= new
-        if len(known) <= self._limit:
-            start = int(region["units"])
-            self._write(start, list(new))
-            return
-        while len(known) > self._limit:
+        for arm in np.unique(arms).tolist():
+            known = self._known.setdefault(arm, set())
+            new = set(hashes[arms == arm].tolist()) - known
+            known |= new
+            room = len(new) <= self._limit - self._units
+            self._units += len(new)
+            if new and room:
+                self._write(self._units - len(new), [(arm, number) for number in new])
+        if self._units > self._limit:
+            self._lower(halvings)
+
+    def _lower(self, halvings: int) -> None:
+        """Lower the threshold of the sample until it has no more units than it may."""
+        while self._units > self._limit:
             halvings += 1
             bound = 1 << (64 - halvings)
-            known = {item for item in known if item[1] < bound}
-        self._known = known
-        region["halvings"] = halvings
-        self._write(0, list(known))
+            self._known = {
+                arm: {number for number in units if number < bound} for arm, units in self._known.items()
+            }
+            self._units = sum(map(len, self._known.values()))
+        self.region["halvings"] = halvings
+        self._write(0, [(arm, number) for arm, units in self._known.items() for number in units])
 
     def _write(self, start: int, items: list[tuple[int, int]]) -> None:
         region, stop = self.region, start + len(items)
@@ -356,18 +367,16 @@ class Counters:
         self, subjects: Sequence[Subject], window: _Open
     ) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.bool_]]:
         """Return for each request the place of its arm, its number, and whether that is a unit's."""
-        raw, with_unit, numbers = zip(*subjects, strict=True)
+        raw, kinds, numbers = zip(*subjects, strict=True)
         count, get = len(subjects), window.places.get
         places = [get(one) for one in raw]
         if None in places:
             places = [window.arm(one) for one in raw]
-        has_unit = np.fromiter(with_unit, np.bool_, count)
-        if None in numbers:
-            drawn = self._random.integers(2**64, size=count, dtype=np.uint64).tolist()
-            numbers = tuple(
-                one if one is not None else other for one, other in zip(numbers, drawn, strict=True)
-            )
-        return np.array(places, np.intp), np.array(numbers, np.uint64), has_unit
+        kind, number = np.array(kinds, np.int8), np.array(numbers, np.uint64)
+        if NOBODY in kinds:
+            drawn = self._random.integers(2**64, size=count, dtype=np.uint64)
+            number = np.where(kind == NOBODY, drawn, number)
+        return np.array(places, np.intp), number, kind == UNIT
 
     def _subwindows(self, moments: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return groups for requests without a unit: by time, since what comes together is alike."""
@@ -440,14 +449,17 @@ class Counters:
     ) -> None:
         name, offset, bins = output
         source = "predict_proba" if name == SCORE else "predict"
-        have = [index for index, arrays in enumerate(outputs) if source in arrays]
-        if not have:
-            return
-        values = np.concatenate([outputs[index][source] for index in have])
+        try:
+            found = [arrays[source] for arrays in outputs]
+        except KeyError:  # not every request asked for it
+            have = [index for index, arrays in enumerate(outputs) if source in arrays]
+            if not have:
+                return
+            found = [outputs[index][source] for index in have]
+            rows, cell = rows[have], cell[have]
+        values = np.concatenate(found)
         if name == SCORE:
             values = score(values)
-        if len(have) < len(outputs):
-            rows, cell = rows[have], cell[have]
         size = self._memory.prediction_bins
         if len(values) != len(cell):
             cell = np.repeat(cell, rows)

@@ -15,10 +15,22 @@ from typing import TYPE_CHECKING
 from solera_core.baseline import load_baseline
 from solera_core.counters import Layout
 from solera_core.failures import Failure, Reason
-from solera_core.receipts import Issuer, class_hash
+from solera_core.receipts import MAX_ROWS, Issuer, class_hash
+from solera_core.units import bucket
 from solera_server.counter_memory import Boot, CounterMemory
 from solera_server.counter_report import CounterReport
-from solera_server.counters import Counters, Identity, Item, Names, Subject, arm_key, counted
+from solera_server.counters import (
+    DRAWN,
+    NOBODY,
+    UNIT,
+    Counters,
+    Identity,
+    Item,
+    Names,
+    Subject,
+    arm_key,
+    counted,
+)
 from solera_server.exposition import Family
 from solera_server.feedback import Feedback, Label
 from solera_server.message import RECEIPT_HEADER
@@ -288,9 +300,9 @@ class Recorder:
         self, request: Request, subject: Subject, batch: Batch, outputs: Outputs
     ) -> tuple[Subject, Headers]:
         moment, nonce = self._boot.now(), self._nonce()
-        if subject.number is None:
+        if subject.kind == NOBODY:
             # The bucket in the receipt must be that in which the request is counted.
-            subject = subject._replace(number=int.from_bytes(nonce))
+            subject = Subject(subject.arm, DRAWN, int.from_bytes(nonce))
         arm, epoch = arm_key(subject.arm)
         token = None
         if not subject.arm[2]:
@@ -312,7 +324,7 @@ class Recorder:
                         nonce if token is not None else None,
                         arm,
                         epoch,
-                        subject.number if subject.has_unit else None,
+                        subject.number if subject.kind == UNIT else None,
                         batch,
                         outputs,
                     )
@@ -331,8 +343,8 @@ class Recorder:
     ) -> bytes | None:
         """Return a receipt, where one is made for the request."""
         predicted = outputs.get("predict")
-        issuer, number = self._issuer, subject.number
-        if issuer is None or predicted is None or number is None or not len(predicted):
+        issuer = self._issuer
+        if issuer is None or predicted is None or not len(predicted):
             return None
         if request.head.headers.get(RECEIPT_HEADER) == _DECLINED:
             return None
@@ -340,11 +352,11 @@ class Recorder:
         return issuer.issue(
             arm=arm[0],
             epoch=arm[1],
-            bucket=number % 256,
+            bucket=bucket(subject.number),
             time=time,
             nonce=nonce,
             rows=len(values),
-            classes=None if hashes is None else [hashes[value] for value in values[:64]],
+            classes=None if hashes is None else [hashes[value] for value in values[:MAX_ROWS]],
             numbers=values if hashes is None else None,
         ).encode("ascii")
 

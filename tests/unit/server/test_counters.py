@@ -22,7 +22,7 @@ from solera_server import counters as module
 from solera_server.batch import Layout as BatchLayout
 from solera_server.counter_memory import Boot, CounterMemory
 from solera_server.counter_report import CounterReport
-from solera_server.counters import Counters, Noted, Subject, arm_key, counted
+from solera_server.counters import DRAWN, UNIT, Counters, Noted, Subject, arm_key, counted
 
 SECONDS = 60
 START = 1_800_000_000 // SECONDS * SECONDS
@@ -80,7 +80,7 @@ def noted(
     }
     good = status == 200
     return Noted(
-        Subject((arm, epoch, False), unit is not None, number if unit is None else unit),
+        Subject((arm, epoch, False), *((DRAWN, number) if unit is None else (UNIT, unit))),
         status,
         seconds,
         moment,
