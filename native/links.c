@@ -3,29 +3,40 @@
 
 #include <math.h>
 
-/* expit(values: float64 (n,), out: float64 (n,)): out = 1 / (1 + exp(-values)), as scipy computes it. */
-PyObject *expit(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+/* two_shares(sums: float64 (n, 1), factor: float, out: float64 (n, 2)): out[:, 1] = 1 / (1 + exp(-factor * sums)),
+ * with the C library's exponential, as scipy's expit has it; out[:, 0] = 1 - out[:, 1]. */
+PyObject *two_shares(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    Array values, out;
+    Array sums, out;
     PyObject *result = NULL;
-    if (arguments_check("expit", count, 2) < 0 || array_open(&values, arguments[0], 'd', 1, READ, "values") < 0) {
+    if (arguments_check("two_shares", count, 3) < 0) {
         return NULL;
     }
-    if (array_open(&out, arguments[1], 'd', 1, WRITE, "out") < 0) {
-        PyBuffer_Release(&values.buffer);
+    const double factor = PyFloat_AsDouble(arguments[1]);
+    if ((factor == -1.0 && PyErr_Occurred()) || array_open(&sums, arguments[0], 'd', 2, READ, "sums") < 0) {
         return NULL;
     }
-    if (out.rows != values.rows) {
-        PyErr_SetString(PyExc_ValueError, "values and out have different lengths");
+    if (array_open(&out, arguments[2], 'd', 2, WRITE, "out") < 0) {
+        PyBuffer_Release(&sums.buffer);
+        return NULL;
+    }
+    if (sums.columns != 1 || out.columns != 2 || out.rows != sums.rows) {
+        PyErr_SetString(PyExc_ValueError, "sums must have one column, and out two and as many rows");
     } else {
-        const double *from = values.buffer.buf;
+        const double *from = sums.buffer.buf;
         double *to = out.buffer.buf;
-        for (Py_ssize_t i = 0; i < values.rows; i++) {
-            to[i] = 1.0 / (1.0 + exp(-from[i]));
+        PyThreadState *state = sums.rows > STEPS_WITHOUT_THREADS / 10 ? PyEval_SaveThread() : NULL;
+        for (Py_ssize_t i = 0; i < sums.rows; i++) {
+            const double second = 1.0 / (1.0 + exp(-(factor * from[i])));
+            to[2 * i] = 1.0 - second;
+            to[2 * i + 1] = second;
+        }
+        if (state != NULL) {
+            PyEval_RestoreThread(state);
         }
         result = Py_NewRef(Py_None);
     }
     PyBuffer_Release(&out.buffer);
-    PyBuffer_Release(&values.buffer);
+    PyBuffer_Release(&sums.buffer);
     return result;
 }

@@ -71,12 +71,8 @@ class TwoClasses(Forest):
         return chosen
 
     def predict_proba(self, scores: Matrix) -> Matrix:
-        odds = scores[:, 0] if self._factor == 1.0 else self._factor * scores[:, 0]
-        second = np.empty(len(odds))
-        kernels.expit(np.ascontiguousarray(odds), second)
-        result = np.empty((len(odds), 2))
-        np.subtract(1.0, second, result[:, 0])
-        result[:, 1] = second
+        result = np.empty((len(scores), 2))
+        kernels.two_shares(scores, self._factor, result)
         return result
 
 

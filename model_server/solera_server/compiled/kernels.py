@@ -38,20 +38,29 @@ NATIVE: bool = _kernels is not kernels_numpy
 if TYPE_CHECKING:
     from solera_server.compiled.kernels_numpy import (
         Trees,
-        expit,
         fill_column,
         fill_records,
         fill_rows,
         fill_values,
         linear,
+        two_shares,
     )
 else:
     Trees = _kernels.Trees
-    expit = _kernels.expit
     fill_column = _kernels.fill_column
     fill_records = _kernels.fill_records
     fill_rows = _kernels.fill_rows
     fill_values = _kernels.fill_values
     linear = _kernels.linear
+    two_shares = _kernels.two_shares
 
-__all__ = ["NATIVE", "Trees", "expit", "fill_column", "fill_records", "fill_rows", "fill_values", "linear"]
+__all__ = [
+    "NATIVE",
+    "Trees",
+    "fill_column",
+    "fill_records",
+    "fill_rows",
+    "fill_values",
+    "linear",
+    "two_shares",
+]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Texts = tuple[list[str | float], ...]
 
-__all__ = ["Trees", "expit", "fill_column", "fill_records", "fill_rows", "fill_values", "linear"]
+__all__ = ["Trees", "fill_column", "fill_records", "fill_rows", "fill_values", "linear", "two_shares"]
 
 LARGEST_INTEGER = 2**53
 _SLOW = object()
@@ -42,9 +42,14 @@ def linear(x: Matrix, weights: Matrix, intercept: NDArray[np.float64], out: Matr
     out += intercept
 
 
-def expit(values: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Set ``out`` (n,) to 1 / (1 + exp(-values)), with the C library's exponential, as scipy does."""
-    out[:] = [1.0 / (1.0 + _exp(-value)) for value in values.tolist()]
+def two_shares(sums: Matrix, factor: float, out: Matrix) -> None:
+    """
+    Set ``out`` (n, 2) to the shares of two classes whose log odds are ``factor`` times ``sums`` (n, 1).
+
+    The second is 1 / (1 + exp(-odds)) with the C library's exponential, as scipy's expit has it.
+    """
+    out[:, 1] = [1.0 / (1.0 + _exp(-(factor * value))) for value in sums[:, 0].tolist()]
+    np.subtract(1.0, out[:, 1], out[:, 0])
 
 
 def _exp(value: float) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["boosting", "forests", "trees"]
 
 KERNELS = ("native", "numpy")
-_SWAPPED = ("Trees", "expit")
+_SWAPPED = ("Trees", "two_shares")
 
 
 @contextlib.contextmanager

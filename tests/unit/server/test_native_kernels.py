@@ -183,14 +183,16 @@ def test_linear_sums_are_the_same_bits_alone_and_in_company(
     assert np.allclose(out, x @ weights + intercept, rtol=1e-9)
 
 
-@given(st.lists(st.floats(allow_nan=False) | st.floats(-40, 40), max_size=30))
+@given(st.lists(st.floats(allow_nan=False) | st.floats(-40, 40), max_size=30), st.sampled_from([1.0, 2.0]))
 @settings(deadline=None)
-def test_expit_has_the_bits_of_scipy(values: list[float]) -> None:
-    array = np.array(values)
+def test_shares_of_two_classes_have_the_bits_of_scipy(values: list[float], factor: float) -> None:
+    sums = np.array(values).reshape(-1, 1)
+    with np.errstate(over="ignore"):
+        second = expit(factor * sums[:, 0])
     for module in (native, plain):
-        out = np.empty(len(values))
-        module.expit(array, out)
-        assert out.tobytes() == expit(array).tobytes()
+        out = np.empty((len(values), 2))
+        module.two_shares(sums, factor, out)
+        assert out.tobytes() == np.column_stack([1 - second, second]).tobytes()
 
 
 def stump(**changes: Any) -> Parts:
@@ -277,7 +279,8 @@ def test_arrays_of_another_kind_or_length_are_refused(changes: dict[str, Any]) -
         (native.linear, (np.zeros((2, 3)), np.zeros((2, 1)), np.zeros(1), np.zeros((2, 1)))),
         (native.linear, (np.zeros((2, 3)), np.zeros((3, 1)), np.zeros(1), np.zeros((1, 1)))),
         (native.linear, (np.zeros((2, 3))[:, ::2], np.zeros((2, 1)), np.zeros(1), np.zeros((2, 1)))),
-        (native.expit, (np.zeros(2), np.zeros(3))),
+        (native.two_shares, (np.zeros((2, 1)), 1.0, np.zeros((3, 2)))),
+        (native.two_shares, (np.zeros((2, 2)), 1.0, np.zeros((2, 2)))),
         (native.fill_rows, ([[1.0]], b"f", np.zeros((2, 1)), ())),
         (native.fill_rows, ([[1.0]], b"s", np.zeros((1, 0)), ())),
         (native.fill_rows, ([[1.0]], b"x", np.zeros((1, 1)), ())),
