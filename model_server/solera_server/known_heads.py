@@ -18,7 +18,7 @@ _LENGTH = b"content-length"
 _REQUEST_ID = b"x-request-id"
 # Values that differ from request to request, and that say nothing about how to read it: proxies write
 # these names in lower case. The length is among them; it is checked as a number.
-_VARYING = (
+VARYING = (
     _LENGTH,
     _REQUEST_ID,
     b"traceparent",
@@ -26,7 +26,7 @@ _VARYING = (
     b"x-forwarded-for",
     b"x-envoy-external-address",
 )
-_LINES = tuple((name, b"\r\n" + name + b": ") for name in _VARYING)
+_LINES = tuple((name, b"\r\n" + name + b": ") for name in VARYING)
 _VISIBLE = bytes(range(0x21, 0x7F))
 _NOT_KEPT = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
 _CUT = b"\0"
@@ -58,6 +58,7 @@ class KnownHeads:
         head = Head()
         head.method, head.target, head.route = known.method, known.target, known.route
         head.keep_alive, head.length = True, known.length
+        head.subject = known.subject  # no varying value can name a unit (recording_options.py)
         head.headers = known.headers | dict(zip(names, values, strict=True))
         for name, value in zip(names, values, strict=True):
             if name == _LENGTH:

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solera_core.failures import Failure, Reason
+from solera_server.known_heads import VARYING
 
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_RESERVED = ("host", "authorization", "cookie", "content-type", "content-length")
+# Secrets, and what differs from request to request of one and the same unit.
+_RESERVED = frozenset(
+    {"host", "authorization", "cookie", "content-type"} | {name.decode() for name in VARYING}
+)
 _DAY = 86_400
 _MAX_THRESHOLDS = 8
 LOG_FORMATS = ("jsonl", "parquet")
@@ -202,7 +206,9 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 def _header(text: str) -> str:
     if not _HEADER.fullmatch(text) or text.lower() in _RESERVED:
-        raise argparse.ArgumentTypeError("must be the name of a header that holds nothing else, nor a secret")
+        raise argparse.ArgumentTypeError(
+            "must name a header of the unit's own: no secret, none that differs from request to request"
+        )
     return text
 
 

@@ -172,3 +172,24 @@ async def test_options_that_do_not_fit_are_refused_at_the_start(
     async with running(*serve_arguments(model.directory, *arguments)) as server:
         assert await server.exit_code() == 64
         assert words in json.dumps(server.events)
+
+
+async def test_units_are_told_apart_on_one_connection_behind_a_proxy(model: Trained) -> None:
+    """A proxy sends a new X-Request-Id each time; the rest of a head may be known already."""
+    arguments = serve_arguments(model.directory, "--unit-header", "X-User", "--workers", "1")
+    async with running(*arguments) as server:
+        url, management = await server.url(), await server.management_url()
+        async with httpx.AsyncClient() as client:
+            for index in range(60):
+                headers = {
+                    "x-request-id": f"r-{index}",
+                    "X-User": f"user-{index % 3}",
+                    "X-Solera-Arm": f"arm-{index % 2}",
+                    "X-Solera-Weight-Epoch": "1",
+                }
+                assert (await client.post(f"{url}{PATH}", json=BODY, headers=headers)).status_code == 200
+        report = await reached(management, ("arm-1", 1), 30)
+    assert summed(report, "requests") == {("arm-0", 1): 30, ("arm-1", 1): 30}
+    members = [len(units) for r in report.windows for units in r.window.units.members.values()]
+    assert sum(members) >= 6
+    assert len(set().union(*(u for r in report.windows for u in r.window.units.members.values()))) == 3
