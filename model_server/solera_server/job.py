@@ -25,6 +25,8 @@ class Job(Protocol):
 
     size: int
     """Bytes of what is still to be decoded."""
+    since: float
+    """When its request was received (perf_counter)."""
     call: Call | None
     outputs: Outputs | None
     """What was predicted; None where the request failed."""

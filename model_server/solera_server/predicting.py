@@ -31,11 +31,12 @@ class Recorder(Protocol):
 class Prediction:
     """The job of one request."""
 
-    __slots__ = ("_codec", "_metrics", "_recorder", "call", "outputs", "request", "size")
+    __slots__ = ("_codec", "_metrics", "_recorder", "call", "outputs", "request", "since", "size")
 
     def __init__(self, request: Request, codec: Codec, metrics: Metrics, recorder: Recorder | None) -> None:
         self.request = request
         self.size = len(request.body)
+        self.since = request.received
         self.call: Call | None = None
         self.outputs: Outputs | None = None
         self._codec = codec

@@ -29,7 +29,14 @@ SMALL_BODY = 64 * 1024
 _LOOP_SECONDS = 0.001
 """What takes longer does not run on the event loop."""
 _TURN_SECONDS = 0.005
-"""How long the predictions of one turn of the loop may take together."""
+_LONGEST_TURN_SECONDS = 0.025
+_SHARE = 4
+"""
+How long the predictions of one turn of the loop may take together: so many times as long as what came
+before them (reading, decoding, turning away), within these bounds. So most of the time goes to what was
+taken however much is turned away, and who is turned away learns it soon.
+"""
+_ANSWER_SECONDS = 30e-6
 
 
 class Scheduler:
@@ -47,6 +54,11 @@ class Scheduler:
         self._costs = Costs(0.0, 0.0, 1.0)
         self._on_loop = False
         self._arrived: list[Job] = []
+        self._arrived_seconds = 0.0
+        """What predicting those is going to take."""
+        self._behind = 0.0
+        """For how long the first of those has waited, at the end of the last turn."""
+        self._turn_ended = 0.0
         self._lanes = [_Backlog(), _Backlog()]
         self.in_flight = 0
 
@@ -90,20 +102,22 @@ class Scheduler:
         return self._submit_long(job)
 
     def _submit_short(self, job: Job) -> int | None:
-        arrived = self._arrived
-        if len(arrived) > MERGED_JOBS:
-            wait = self._costs.of_rows(sum(_rows(one) for one in arrived))
-            if wait > self._limits.wait_seconds:
-                return max(1, math.ceil(wait))
+        # The estimate says what those that wait will take, the clock what else takes the loop's time.
+        wait = max(self._arrived_seconds, self._behind)
+        if wait > self._limits.wait_seconds:
+            return max(1, math.ceil(wait))
         if job.call is None:
             try:
                 job.call = job.decode()
             except Exception as error:  # noqa: BLE001 - the job words the answer
                 job.deliver(job.fail(error))
                 return None
-        if self._costs.of_rows(job.call.batch.rows) > _LOOP_SECONDS:
+        seconds = self._costs.of_rows(job.call.batch.rows)
+        if seconds > _LOOP_SECONDS:
             return self._submit_long(job)
         self.in_flight += 1
+        self._arrived_seconds += seconds - self._costs.of_call + _ANSWER_SECONDS
+        arrived = self._arrived
         arrived.append(job)
         if len(arrived) == 1:
             self._loop.call_soon(self._predict_arrived)
@@ -136,25 +150,42 @@ class Scheduler:
 
     def _predict_arrived(self) -> None:
         """Predict what arrived since the last turn: all of it, or as much as a turn may take."""
-        jobs, predictor = self._arrived, self._predictor
+        predictor, started = self._predictor, perf_counter()
         if predictor is None:
             raise AssertionError("there is a predictor before there are jobs")
-        self._arrived = []
-        room = self._costs.rows_within(_TURN_SECONDS)
-        rows = 0
-        for index, job in enumerate(jobs):
-            if rows and rows + _rows(job) > room:
-                self._arrived = jobs[index:]
-                jobs = jobs[:index]
-                self._loop.call_soon(self._predict_arrived)
-                break
-            rows += _rows(job)
-        started = perf_counter()
+        jobs, left = self._arrived, self._arrived[:0]
+        if self._arrived_seconds > _TURN_SECONDS:
+            jobs, left = self._turn(jobs, started)
+        self._arrived = left
+        more = bool(left)
+        if not more:
+            self._arrived_seconds = self._behind = 0.0
         answers = predict_together(predictor, jobs)
-        self._costs.observe(rows, perf_counter() - started)
+        now = perf_counter()
+        self._costs.observe(sum(map(_rows, jobs)), now - started)
         self.in_flight -= len(jobs)
         for job, answer in zip(jobs, answers, strict=True):
             job.deliver(answer)
+        if more:
+            self._turn_ended = ended = perf_counter()
+            self._behind = ended - left[0].since
+            costs = self._costs
+            each = _ANSWER_SECONDS - costs.of_call
+            self._arrived_seconds = sum(costs.of_rows(_rows(job)) + each for job in left)
+            self._loop.call_soon(self._predict_arrived)
+
+    def _turn(self, jobs: list[Job], now: float) -> tuple[list[Job], list[Job]]:
+        """Return the jobs of a turn that begins now, and those that are left for the next ones."""
+        seconds = _TURN_SECONDS
+        if self._behind:
+            seconds = min(max(seconds, _SHARE * (now - self._turn_ended)), _LONGEST_TURN_SECONDS)
+        room = self._costs.rows_within(seconds)
+        rows = 0
+        for index, job in enumerate(jobs):
+            rows += _rows(job)
+            if rows > room and index:
+                return jobs[:index], jobs[index:]
+        return jobs, []
 
     def _finished(self, task: Task, answer: Any) -> None:
         self.in_flight -= 1

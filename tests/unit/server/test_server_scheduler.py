@@ -69,6 +69,7 @@ class Asked:
         self, *values: float, size: int = 100, outputs: tuple[str, ...] = ("predict",), decoded: bool = False
     ) -> None:
         self.size = size
+        self.since = time.perf_counter()
         self.call: Call | None = None
         self.outputs: Outputs | None = None
         self.abandoned = False
@@ -215,6 +216,46 @@ async def test_a_decoded_request_that_is_long_goes_to_the_thread(scheduler: Sche
     serving(scheduler, predictor)
     await answered(scheduler, Asked(*range(30)))
     assert threading.get_ident() not in predictor.threads
+
+
+async def test_an_answer_may_bring_the_next_request(scheduler: Scheduler) -> None:
+    """As it does on a connection whose client sends ahead."""
+    predictor = Doubling()
+    predictor.row_seconds = 0.0008
+    serving(scheduler, predictor)
+    answers: list[Any] = []
+
+    class Chained(Asked):
+        def deliver(self, answer: Any) -> None:
+            answers.append(answer)
+            if len(answers) < 200:
+                assert scheduler.submit(Chained(len(answers))) is None
+
+    for value in range(20):
+        assert scheduler.submit(Chained(value)) is None
+    await until(lambda: scheduler.in_flight == 0)
+    assert len(answers) == 219
+    assert max(rows for rows, _ in predictor.calls) < 20, "a turn does not last long"
+
+
+async def test_on_the_loop_too_who_would_wait_too_long_is_turned_away() -> None:
+    scheduler = Scheduler(asyncio.get_running_loop(), Limits(wait_seconds=0.1))
+    scheduler.start()
+    predictor = Doubling()
+    predictor.row_seconds = 0.0008
+    serving(scheduler, predictor)
+    jobs = [Asked(1) for _ in range(1000)]
+    refused = [scheduler.submit(job) for job in jobs]
+    taken = refused.index(1)
+    assert 60 <= taken <= 140, f"{taken} of 0.0008 s each fit into 0.1 s"
+    assert sum(job.decodings for job in jobs[taken:]) == 0
+    await until(lambda: scheduler.in_flight == 0)
+    assert list(predictor.threads) == [threading.get_ident()]
+    assert max(rows for rows, _ in predictor.calls) <= 30, "turns stay short"
+    assert scheduler.submit(Asked(1)) is None, "all is well again"
+    await until(lambda: scheduler.in_flight == 0)
+    scheduler.stop()
+    await until(lambda: not scheduler.alive)
 
 
 async def test_too_many_are_turned_away_before_they_are_decoded() -> None:
