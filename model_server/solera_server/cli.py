@@ -14,6 +14,7 @@ from solera_core.failures import Failure, Reason
 from solera_server import __version__, logs
 from solera_server.limits import Limits
 from solera_server.recording_options import add_options, recording_options
+from solera_server.source import FetchFailed, Source
 from solera_server.termination import report
 from solera_server.threads import limit_threads, worker_count
 
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fetch(options) if options.command == "fetch" else _serve(options)
     except Failure as failure:
         return report(failure)
+    except FetchFailed as failed:  # which the fetching process has reported
+        return failed.code
     except Exception as error:
         log.exception("failed")
         return report(Failure(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))
@@ -66,19 +69,20 @@ def _serve(options: argparse.Namespace) -> int:
     from solera_server import run
     from solera_server.options import Options
 
-    directory: Path = options.model
-    name = options.name or directory.resolve().name
+    source = Source(options.model, options.digest)
+    name = options.name or source.model_name
     if not _NAME.fullmatch(name):
         if options.name:
             raise Failure(Reason.BAD_SPEC, f'--name "{name}": use a-z, 0-9, dots and dashes.')
         name = "model"
     limits = Limits(**{field: getattr(options, field) for _, field, _, _ in _LIMIT_OPTIONS})
     return run.serve(
+        source,
         Options(
-            model=directory,
+            model=source.directory,
             name=name,
             version=options.version_name,
-            digest=options.digest,
+            digest=source.digest,
             host=None if options.host == "*" else options.host,
             port=options.port,
             management_port=options.management_port,
@@ -91,7 +95,7 @@ def _serve(options: argparse.Namespace) -> int:
             threads=threads,
             recording=recording_options(options),
             grpc_port=options.grpc_port,
-        )
+        ),
     )
 
 
@@ -128,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
 def _serve_options(serve: argparse.ArgumentParser) -> None:
     # In a pod the kubelet and other pods must reach the server; on a laptop nobody else should.
     host = "*" if "KUBERNETES_SERVICE_HOST" in os.environ else "127.0.0.1"
-    serve.add_argument("--model", required=True, type=Path, help="the artifact's directory")
+    serve.add_argument(
+        "--model", required=True, help="the artifact: a directory, or s3://bucket/path/sha256-…"
+    )
     serve.add_argument("--name", help="name of the model in URLs (default: the directory's name)")
     serve.add_argument("--version", dest="version_name", help="name of the version (default: of the digest)")
     serve.add_argument("--digest", help="the digest that the artifact must have, sha256:…")

@@ -34,7 +34,8 @@ def fetch(uri: str, digest: str, out: Path, environ: Mapping[str, str]) -> None:
     ``out`` may exist (a volume's mount point) and is then filled; the manifest comes last, so that a
     directory that was written in part is never an artifact. If ``out`` is this artifact already, nothing is
     done; another artifact's files are replaced, and other files refused. The store's settings are the JSON
-    object in the environment's SOLERA_STORE; without it the store is the URI's parent. Raises Failure.
+    object in the environment's SOLERA_STORE; without it the store is the URI's parent, and
+    endpoint, region and CA are what AWS_ENDPOINT_URL, AWS_REGION and AWS_CA_BUNDLE say. Raises Failure.
     """
     if not artifact.is_digest(digest):
         raise Failure(Reason.BAD_SPEC, f'--digest "{digest}": write sha256: and 64 hexadecimal digits.')
@@ -42,7 +43,7 @@ def fetch(uri: str, digest: str, out: Path, environ: Mapping[str, str]) -> None:
         log.info("already there", extra={"digest": digest, "directory": str(out)})
         return
     started = perf_counter()
-    store = Store(store_location(environ.get("SOLERA_STORE"), uri))
+    store = Store(store_location(environ, uri))
     incoming = out / _INCOMING
     out.mkdir(parents=True, exist_ok=True)
     _refuse_foreign(out)
@@ -65,14 +66,20 @@ def fetch(uri: str, digest: str, out: Path, environ: Mapping[str, str]) -> None:
     log.info("fetched", extra={"uri": uri, "digest": digest, "bytes": manifest.size, "seconds": seconds})
 
 
-def store_location(text: str | None, uri: str) -> StoreLocation:
+def store_location(environ: Mapping[str, str], uri: str) -> StoreLocation:
     """
-    Read SOLERA_STORE.
+    Read SOLERA_STORE; without it, the variables that every client of S3 knows.
 
     Raises Failure (BadSpec) with what is wrong in it.
     """
+    text = environ.get("SOLERA_STORE")
     if text is None:
-        return StoreLocation(uri.rstrip("/").rpartition("/")[0])
+        return StoreLocation(
+            uri.rstrip("/").rpartition("/")[0],
+            endpoint_url=environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None,
+            region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
+            ca_file=environ.get("AWS_CA_BUNDLE") or None,
+        )
     try:
         document: Any = json.loads(text)
     except ValueError as error:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from solera_server.certificates import Certificates
     from solera_server.counter_report import CounterReport
+    from solera_server.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,20 @@ log = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.001
 
 
-def serve(options: Options) -> int:
+def serve(source: Source, options: Options) -> int:
     """
     Serve until a signal, and return the exit code.
 
-    Raises Failure when the model cannot be served.
+    ``source`` is where the model in ``options.model`` comes from. Raises Failure when it cannot be served,
+    FetchFailed when it cannot be had.
     """
+    try:
+        return _serve(options, source)
+    finally:
+        source.discard()
+
+
+def _serve(options: Options, source: Source) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     if options.grpc_port is not None:
         # gRPC binds its port itself, and shares it among workers. These sockets, which never listen, hold it
@@ -58,15 +67,16 @@ def serve(options: Options) -> int:
     if options.workers > 1:
         from solera_server.supervisor import Supervisor
 
-        return Supervisor(options, certificates).run()
-    return uvloop.run(_Process(options, certificates).run())
+        return Supervisor(options, source, certificates).run()
+    return uvloop.run(_Process(options, source, certificates).run())
 
 
 class _Process:
     """Both ports in one process; the model is loaded in a thread, so that probes are answered meanwhile."""
 
-    def __init__(self, options: Options, certificates: Certificates | None) -> None:
+    def __init__(self, options: Options, source: Source, certificates: Certificates | None) -> None:
         self._options = options
+        self._source = source
         self._certificates = certificates
         self._signals = 0
         self._report: CounterReport | None = None
@@ -90,13 +100,14 @@ class _Process:
         [sockets] = bind_or_fail(options.host, options.port, "--port")
         await probes.serve(management_sockets)
         management_port = port_of(management_sockets)
-        log.info("loading", extra={"directory": str(options.model), "management_port": management_port})
+        log.info("loading", extra={"model": self._source.text, "management_port": management_port})
 
         loaded = await self._load_or_stop()
         if loaded is None:
             log.info("stopped while loading")
             return 0
         recording = Recording(options, loaded)
+        self._source.discard()
         await model.open(loaded, sockets, recording)
         self._report = recording.report(model.recorder)
         metrics.sources.append(recording.families)
@@ -113,7 +124,11 @@ class _Process:
         return 0
 
     async def _load_or_stop(self) -> LoadedModel | None:
-        loading = _in_thread(lambda: load(self._options.model, self._options.digest))
+        def fetch_and_load() -> LoadedModel:
+            self._source.fetch()
+            return load(self._options.model, self._options.digest)
+
+        loading = _in_thread(fetch_and_load)
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from solera_server.certificates import Certificates
     from solera_server.options import Options
+    from solera_server.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,9 @@ class Restarts:
 class Supervisor:
     """``run`` is the life of the parent process."""
 
-    def __init__(self, options: Options, certificates: Certificates | None = None) -> None:
+    def __init__(self, options: Options, source: Source, certificates: Certificates | None = None) -> None:
         self._options = options
+        self._source = source
         self._board = Board(options.workers)
         self._pool = children.Pool(
             options, self._board, SharedCounters(FIELDS, options.workers), certificates
@@ -119,9 +121,11 @@ class Supervisor:
             with _stoppable():
                 self._start_manager()
                 port = port_of(self._management_sockets)
-                log.info("loading", extra={"directory": str(options.model), "management_port": port})
+                log.info("loading", extra={"model": self._source.text, "management_port": port})
+                self._source.fetch()
                 loaded = load(options.model, options.digest)
                 self._model = children.Model(loaded, Recording(options, loaded))
+                self._source.discard()
             # What is alive now stays as it is: the collector would otherwise write to all of it, and each
             # worker would have a copy.
             gc.collect()
