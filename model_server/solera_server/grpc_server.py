@@ -48,6 +48,9 @@ _STREAMS_OF_A_CONNECTION = 100
 _KEEPALIVE_SECONDS = 30
 _PING_SECONDS = 10
 _GRACE_SECONDS = 30
+_PATIENCE_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
+_QUIET_LOOKS = 3
 
 
 class GrpcServer:
@@ -56,6 +59,7 @@ class GrpcServer:
     def __init__(self, serving: Serving, limits: Limits, observer: Observer | None = None) -> None:
         self._serving = serving
         self._observer = observer
+        self._active = 0
         schema, outputs = serving.loaded.schema, serving.loaded.predictor.outputs
         codec = GrpcCodec(serving.name, serving.version, schema, outputs, limits)
         self._infer_route = Route(serving.predicting(codec), PROTOCOL)
@@ -106,12 +110,21 @@ class GrpcServer:
 
     async def finish(self, seconds: float) -> None:
         """Take no further request, and cut those that are not answered within ``seconds``."""
-        await self._server.stop(seconds)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        # gRPC would cancel what has arrived and waits for its turn: so first comes all of that, or, while
+        # clients go on sending, some of it.
+        quiet, patience = 0, loop.time() + min(seconds / 2, _PATIENCE_SECONDS)
+        while quiet < _QUIET_LOOKS and loop.time() < patience:
+            quiet = 0 if self._active else quiet + 1
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self._server.stop(end - loop.time())
 
     # -- calls ---------------------------------------------------------------------------------------
 
     async def _infer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         request, answered = self._request(body, context)
+        self._active += 1
         try:
             response = self._infer_route.handler(request)
             if response is None:
@@ -123,6 +136,8 @@ class GrpcServer:
         except Exception:
             log.exception("handler failed", extra={"path": "ModelInfer"})
             response = error_response(500, "internal error; the server's log says more")
+        finally:
+            self._active -= 1
         if self._serving.recorder is not None:
             self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())
         return await self._reply(request, response, context)
