@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from solera_server.compiled.refusals import NotCompilable
 from solera_server.compiled.registry import VERSIONS, minor
 from solera_server.explain.explainer import Explainer, ModelFile, column_means, explainer_of
 from solera_server.explain.method import NotExplainable
+from solera_server.page.card import Card, first_example
 from solera_server.parity import check_examples, reproduces_exactly
 from solera_server.predictor import SklearnPredictor
 
@@ -47,6 +48,7 @@ class LoadedModel:
     explainer: Explainer | None = None
     not_explained: str = ""
     """Why there is no explainer."""
+    card: Card = field(default_factory=Card)
 
 
 def load(directory: Path, digest: str | None) -> LoadedModel:
@@ -62,7 +64,8 @@ def load(directory: Path, digest: str | None) -> LoadedModel:
         raise ArtifactCorrupt(f"{directory} is not a directory; give the directory that holds manifest.json.")
     manifest = artifact.verify(directory, digest)
     schema = Schema.from_json(artifact.read_json(directory, artifact.SCHEMA))
-    trained = _trained_with(artifact.read_json(directory, artifact.PROVENANCE))
+    provenance = artifact.read_json(directory, artifact.PROVENANCE)
+    trained = _trained_with(provenance)
     examples = artifact.read_json(directory, artifact.EXAMPLES)
     model_file = directory / artifact.MODEL
     predictor, rows, reason = _compiled(model_file, schema, trained, examples)
@@ -83,7 +86,12 @@ def load(directory: Path, digest: str | None) -> LoadedModel:
         },
     )
     explainer, not_explained = _explainer(directory, manifest, predictor)
-    return LoadedModel(schema, predictor, manifest.digest, version, explainer, not_explained)
+    card = Card(
+        metrics=artifact.read_json(directory, artifact.METRICS),
+        provenance=provenance,
+        example=first_example(examples),
+    )
+    return LoadedModel(schema, predictor, manifest.digest, version, explainer, not_explained, card)
 
 
 def _explainer(
@@ -123,12 +131,17 @@ def _compiled(
         # The file is foreign: what its compilation stumbles over is left to scikit-learn's loader.
         log.warning("the model could not be compiled", exc_info=True)
         return None, 0, f"compiling failed: {type(error).__name__}"
+    # Never serve numbers that differ; scikit-learn's own answers decide whether the artifact is at fault.
     try:
         return predictor, check_examples(predictor, schema, examples, exactly=predictor.exact), ""
     except Failure as failure:
-        # Never serve numbers that differ; scikit-learn's own answers decide whether the artifact is at fault.
         log.warning("the compiled model is not used", extra={"failure": failure.message})
         return None, 0, f"the compiled form failed its check: {failure.message}"
+    except MemoryError:
+        raise
+    except Exception as error:
+        log.warning("the compiled model is not used", exc_info=True)
+        return None, 0, f"the compiled form failed its check: {type(error).__name__}"
 
 
 def _by_sklearn(model_file: Path, schema: Schema, examples: Any, reason: str) -> tuple[Predictor, int]:

@@ -8,7 +8,7 @@ from solera_server.message import Request, Response, error_response
 from solera_server.router import Route, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from solera_server.counter_report import CounterReport
     from solera_server.health import Verdict
@@ -24,9 +24,16 @@ class Probed(Protocol):
 
 
 def router(
-    health: Probed, metrics: Metrics, counters: Callable[[], CounterReport | None] = lambda: None
+    health: Probed,
+    metrics: Metrics,
+    counters: Callable[[], CounterReport | None] = lambda: None,
+    page: Mapping[str, Mapping[bytes, Route]] | None = None,
 ) -> Router:
-    """Return the routes of the management port; ``counters`` gives None while no model is loaded."""
+    """
+    Return the routes of the management port.
+
+    ``counters`` gives None while no model is loaded; ``page`` are the routes of the model's page.
+    """
 
     def livez(_request: Request) -> Response:
         return _probe(health.live())
@@ -45,9 +52,12 @@ def router(
         return report.handle(request)
 
     routes = {b"/livez": livez, b"/readyz": readyz, b"/metrics": scrape, b"/counters": count}
+    every: dict[bytes, Mapping[bytes, Route]] = {
+        path: {b"GET": Route(handler, "management")} for path, handler in routes.items()
+    }
+    every.update({path.encode(): methods for path, methods in (page or {}).items()})
     return Router(
-        {path: {b"GET": Route(handler, "management")} for path, handler in routes.items()},
-        lambda path: f'there is nothing at "{path}"; there are /livez, /readyz, /metrics and /counters',
+        every, lambda path: f'there is nothing at "{path}"; there are /livez, /readyz, /metrics and /counters'
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import os
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,18 @@ class Metrics:
         """Return the metrics as text and its content type."""
         self.flush()
         return render(self._families()), CONTENT_TYPE
+
+    def totals(self) -> dict[str, Any]:
+        """Return what all processes counted of predictions, as JSON: see BUCKETS for ``latency``."""
+        self.flush()
+        predicting = [PROTOCOLS.index(protocol) for protocol in ("v1", "v2", "grpc")]
+        requests, latency = self._shared.total("requests")[predicting], self._shared.total("latency")
+        return {
+            "requests": int(requests.sum()),
+            "errors": int(requests[:, 500:].sum()),
+            "buckets": list(BUCKETS),
+            "latency": latency[predicting].sum(axis=0).tolist(),
+        }
 
     def _families(self) -> Iterator[Family]:
         labels, shared = self._labels, self._shared

@@ -16,7 +16,8 @@ class Options:
 
     ``host`` None means every address. ``workers`` processes answer on the model port; with more than one,
     each has ``threads`` for BLAS and OpenMP. gRPC is answered on ``grpc_port``, unless that is None.
-    With ``tls_files``, a certificate and its key, the model port and gRPC speak TLS only.
+    With ``tls_files``, a certificate and its key, the model port and gRPC speak TLS only. With ``page`` the
+    model port shows its page to browsers.
     """
 
     model: Path
@@ -35,6 +36,7 @@ class Options:
     grpc_port: int | None = None
     recording: RecordingOptions = field(default_factory=RecordingOptions)
     tls_files: tuple[Path, Path] | None = None
+    page: bool = False
 
     def version_of(self, digest: str) -> str:
         """Return the version's name: as told, or else the beginning of the artifact's digest."""

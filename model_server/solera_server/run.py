@@ -21,6 +21,7 @@ from solera_server.load import LoadedModel, load
 from solera_server.metrics import Metrics
 from solera_server.model_port import ModelPort
 from solera_server.options import Options
+from solera_server.page.service import ManagementPage, live
 from solera_server.recording import Recording
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class _Process:
             "1 while the server wants requests.",
             lambda: float(model.health.ready().good),
         )
-        probes = HttpServer(management.router(model.health, metrics, lambda: self._report), options.limits)
+        page = ManagementPage(options.name, options.limits, lambda: live(metrics, model.health), loop)
+        management_routes = management.router(model.health, metrics, lambda: self._report, page.routes())
+        probes = HttpServer(management_routes, options.limits)
         [management_sockets] = bind_or_fail(options.host, options.management_port, "--management-port")
         [sockets] = bind_or_fail(options.host, options.port, "--port")
         await probes.serve(management_sockets)
@@ -110,6 +113,7 @@ class _Process:
         self._source.discard()
         await model.open(loaded, sockets, recording)
         self._report = recording.report(model.recorder)
+        page.open(loaded, options.version_of(loaded.digest))
         metrics.sources.append(recording.families)
         gc.freeze()  # the model stays: what collects garbage later need not look through it
         log.info("serving", extra=serving_event(options, loaded, port_of(sockets), management_port))

@@ -87,9 +87,7 @@ class Serving:
         return handle
 
     def _alive(self, _request: Request) -> Response:
-        # Liveness as KServe's client asks for it in V1.
-        verdict = self.health.live()
-        return _verdict(verdict, {"status": "alive" if verdict.good else "not alive"})
+        return liveness(self.health)
 
     def _server_live(self, _request: Request) -> Response:
         verdict = self.health.live()
@@ -119,6 +117,12 @@ class Serving:
 @lru_cache(maxsize=100)
 def _too_many(seconds: int) -> Response:
     return error_response(503, "too many requests wait; try again", (b"retry-after", b"%d" % seconds))
+
+
+def liveness(health: Health) -> Response:
+    """Return what `GET /` says in V1, as KServe's client asks it."""
+    verdict = health.live()
+    return _verdict(verdict, {"status": "alive" if verdict.good else "not alive"})
 
 
 def _get(protocol: str, handler: Callable[[Request], Response]) -> dict[bytes, Route]:

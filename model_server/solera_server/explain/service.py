@@ -1,19 +1,16 @@
 """
-The explanations of the model port: routes, bounds, and the thread in which they are computed.
+The explanations of the model port: routes and bounds.
 
-They have a thread of their own, of lower priority than that of the predictions: an explanation costs many
-times a prediction, and nobody who asks for a prediction is to wait for one.
+They are computed as errands, in another thread than the predictions: one costs many times a prediction.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import threading
-from collections import deque
 from typing import TYPE_CHECKING
 
 from solera_server.batch import InputError
+from solera_server.errands import Errands
 from solera_server.explain.codecs import ExplainV1, ExplainV2
 from solera_server.explain.explainer import DoesNotAddUp
 from solera_server.explain.method import NotExplainable
@@ -34,8 +31,6 @@ log = logging.getLogger(__name__)
 PROTOCOL = "explain"
 MAX_SECONDS = 1.0
 """How long a request of more than one row may take, by the estimate for this model."""
-MAX_WAITING = 32
-_NICENESS = 10
 
 
 def routes(
@@ -73,32 +68,10 @@ class _Service:
     def __init__(self, explainer: Explainer, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
         self._explainer = explainer
         self._limits = limits
-        self._loop = loop
-        self._waiting: deque[tuple[Request, Decode]] = deque()
-        self._some = threading.Semaphore(0)
-        self._thread: threading.Thread | None = None
+        self._errands = Errands(loop, "explain")
 
     def handler(self, decode: Decode) -> Callable[[Request], Response | None]:
-        def handle(request: Request) -> Response | None:
-            if len(self._waiting) >= MAX_WAITING:
-                return error_response(503, "too many explanations wait; try again", (b"retry-after", b"1"))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="explain", daemon=True)
-                self._thread.start()
-            self._waiting.append((request, decode))
-            self._some.release()
-            return None
-
-        return handle
-
-    def _run(self) -> None:
-        # On Linux a thread has a priority of its own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        while True:
-            self._some.acquire()
-            request, decode = self._waiting.popleft()
-            if not request.abandoned:
-                self._loop.call_soon_threadsafe(request.respond, request, self._answer(request, decode))
+        return self._errands.handler(lambda request: self._answer(request, decode))
 
     def _answer(self, request: Request, decode: Decode) -> Response:
         """Decode, explain, encode; never raises."""
