@@ -116,11 +116,11 @@ class _Player:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        self._begin = loop.time() + 0.05
+        self._begin = time.perf_counter() + 0.05
         expiry = loop.create_task(self._expire())
         for number, outcome in enumerate(self.outcomes):
             ahead = outcome.due - self.now()
-            if ahead > 0:
+            if ahead > 0.0005:
                 await asyncio.sleep(ahead)
             elif number % 20 == 0:
                 await asyncio.sleep(0)
@@ -133,7 +133,8 @@ class _Player:
             one.abort()
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time() - self._begin
+        # uvloop's own clock has steps of a millisecond.
+        return time.perf_counter() - self._begin
 
     def released(self, connection: _Connection) -> None:
         self._idle.append(connection)
@@ -211,7 +212,7 @@ class _Connection(asyncio.Protocol):
         if len(received) < end + 4 + size:
             return
         self.outcome.status = int(received[9:12])
-        self.outcome.latency = self._player.now() - self.outcome.due
+        self.outcome.latency = self._player.now() - min(self.outcome.due, self.outcome.sent)
         self.outcome = None
         self._received = b""
         if b"connection: close" in head:

@@ -92,7 +92,7 @@ class ProcessTree:
         self._signal(signal.SIGCONT, self._frozen)
         self._frozen = []
 
-    def stop(self, seconds: float = 5.0) -> None:
+    def stop(self, seconds: float = 1.0) -> None:
         """End the tree: SIGTERM, and SIGKILL for what is left."""
         self.thaw()
         pids = self.pids()

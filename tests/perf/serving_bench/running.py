@@ -7,7 +7,7 @@ import json
 import shutil
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from serving_bench.process_tree import ProcessTree
@@ -60,24 +60,23 @@ class Running:
         """
         if not self.server.checked:
             return
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        for body, labels in requests:
-            status, reply = _post(connection, path, body)
-            got = self._labels(path, reply) if status == 200 else None
-            if got != labels:
-                raise NotCorrect(
-                    f"{self.server.name} answered {status} {reply[:300]!r} to {body[:200]!r}; expected {labels}"
-                )
-        connection.close()
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            for body, labels in requests:
+                status, reply = _post(connection, path, body)
+                got = self._labels(path, reply) if status == 200 else None
+                if got != labels:
+                    raise NotCorrect(
+                        f"{self.server.name} answered {status} {reply[:300]!r} to {body[:200]!r}; "
+                        f"expected {labels}"
+                    )
 
     def exercise(self, path: str, bodies: list[bytes], seconds: float) -> None:
         """Ask one after another for some time, so that caches and the clock of the CPU are warm."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         end, number = time.perf_counter() + seconds, 0
-        while time.perf_counter() < end:
-            _post(connection, path, bodies[number % len(bodies)])
-            number += 1
-        connection.close()
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            while time.perf_counter() < end:
+                _post(connection, path, bodies[number % len(bodies)])
+                number += 1
 
     def _labels(self, path: str, reply: bytes) -> list[Any]:
         document = json.loads(reply)

@@ -130,6 +130,8 @@ def _mlserver(python: Path, start: Start) -> list[str]:
         "name": "model",
         "implementation": "mlserver_sklearn.SKLearnModel",
         "parameters": parameters,
+        "max_batch_size": 64,
+        "max_batch_time": 0.001,
     }
     (start.folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     (start.folder / "model-settings.json").write_text(json.dumps(model_settings), encoding="utf-8")
