@@ -139,9 +139,16 @@ def numeric_bins(values: npt.NDArray[np.float64]) -> NumericBins:
 
 
 def categorical_bins(values: Iterable[Any]) -> CategoricalBins:
-    """Return bins for the texts among the values: the most frequent ones, ties in the order of the text."""
+    """Return bins for the texts among the values: the most frequent ones, ties in the order of the text.
+
+    Where there are more texts than bins, those of less than a hundredth of the values are left out: they
+    would be poor bins, and names or numbers of single persons.
+    """
     counts = Counter(value for value in values if isinstance(value, str))
     frequent = sorted(counts, key=lambda text: (-counts[text], text))[:MAX_VALUES]
+    if len(counts) > MAX_VALUES:
+        least = counts.total() / 100
+        frequent = [text for text in frequent if counts[text] >= least]
     return CategoricalBins(tuple(frequent))
 
 

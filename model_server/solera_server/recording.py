@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from solera_core.counters import Layout
 from solera_core.failures import Failure, Reason
 from solera_core.receipts import MAX_ROWS, Issuer, class_hash
 from solera_core.units import bucket
+from solera_server.batch import Batch
 from solera_server.counter_memory import Boot, CounterMemory
 from solera_server.counter_report import CounterReport
 from solera_server.counters import (
@@ -56,11 +58,12 @@ if TYPE_CHECKING:
 
     from solera_core.schema import Schema
     from solera_core.store import Store
-    from solera_server.batch import Batch
     from solera_server.load import LoadedModel
     from solera_server.message import Head, Request
     from solera_server.options import Options
     from solera_server.predictor import Outputs
+
+log = logging.getLogger(__name__)
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -163,19 +166,19 @@ class Recording:
         return clip
 
     def _log_store(self, environ: Mapping[str, str]) -> Store | None:
-        log = self.options.log
-        if log is None:
+        wanted = self.options.log
+        if wanted is None:
             return None
         from solera_server.log_files import check_format, log_store
 
-        check_format(log.format)
+        check_format(wanted.format)
         known = {feature.name for feature in self.schema.features} | {"*"}
-        for column in log.columns:
+        for column in wanted.columns:
             if column not in known:
                 raise Failure(
                     Reason.BAD_SPEC, f'--prediction-log-columns: the model has no feature "{column}".'
                 )
-        return log_store(log.url, environ)
+        return log_store(wanted.url, environ)
 
 
 class Recorder:
@@ -262,20 +265,21 @@ class Recorder:
 
     def fold(self) -> None:
         """Count all that was noted."""
-        self._counters.finish()
+        while self._folds():
+            pass
 
     async def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """Count what is left, and let the log write what it has, within ``seconds``."""
         if self._refresh is not None:
             self._refresh.cancel()
         self.fold()
-        log = self._log
-        if log is None:
+        writing = self._log
+        if writing is None:
             return
-        log.stop(seconds)
+        writing.stop(seconds)
         deadline = self._loop.time() + seconds
         # A thread has no way to set an event of a loop that may be gone by then.
-        while log.running and self._loop.time() < deadline:  # noqa: ASYNC110 - so it is looked at
+        while writing.running and self._loop.time() < deadline:  # noqa: ASYNC110 - so it is looked at
             await asyncio.sleep(0.01)
 
     # -- counters ----------------------------------------------------------------------------------
@@ -286,9 +290,17 @@ class Recorder:
 
     def _fold_some(self) -> None:
         """Fold what was noted, and pieces of large requests in the turns that follow."""
-        if self._counters.fold() and not self._folding:
+        if self._folds() and not self._folding:
             self._folding = True
             self._loop.call_soon(self._fold_rest)
+
+    def _folds(self) -> bool:
+        """Fold once; an error costs what was to be counted, and no request."""
+        try:
+            return self._counters.fold()
+        except Exception:
+            log.exception("counting failed")
+            return False
 
     def _fold_rest(self) -> None:
         self._folding = False
@@ -309,26 +321,25 @@ class Recorder:
             token = self._issue(
                 request, subject, arm=(arm, epoch), time=int(moment), nonce=nonce, outputs=outputs
             )
-        log = self._log
-        if log is not None:
+        if self._log is not None:
             request_id = request.head.request_id
             if token is not None or request_id is None:
                 number = int.from_bytes(nonce)
             else:
                 number = int.from_bytes(hashlib.blake2b(request_id, digest_size=8).digest())
             if self._sampled(number):
-                log.predicted(
-                    Predicted(
-                        moment,
-                        None if request_id is None else request_id.decode("ascii"),
-                        nonce if token is not None else None,
-                        arm,
-                        epoch,
-                        subject.number if subject.kind == UNIT else None,
-                        batch,
-                        outputs,
-                    )
+                item = Predicted(
+                    moment,
+                    None if request_id is None else request_id.decode("ascii"),
+                    nonce if token is not None else None,
+                    arm,
+                    epoch,
+                    subject.number if subject.kind == UNIT else None,
+                    # The batch's own function may hold on to all of the request's body.
+                    Batch(batch.rows, batch.numbers, batch.texts, _nowhere),
+                    outputs,
                 )
+                self._log.predicted(item)
         return subject, () if token is None else ((RECEIPT_HEADER, token),)
 
     def _issue(
@@ -398,3 +409,7 @@ class Recorder:
         self._sampled = sampler(options.sample)
         origin = Origin(recording.name, recording.version, self._boot.pod, self._boot.id, process)
         return PredictionLog(options, origin, recording.schema, store, counters)
+
+
+def _nowhere(_row: int, _feature: int) -> str:
+    return ""

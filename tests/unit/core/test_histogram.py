@@ -94,6 +94,12 @@ def test_frequent_texts_are_listed_and_ties_go_by_the_text():
     assert bins.categories == ("w00", *(f"w{index:02d}" for index in range(1, MAX_VALUES)))
 
 
+def test_texts_of_single_rows_are_not_listed():
+    assert categorical_bins([f"person-{index}" for index in range(500)]).categories == ()
+    mixed = ["common"] * 400 + [f"person-{index}" for index in range(100)]
+    assert categorical_bins(mixed).categories == ("common",)
+
+
 def test_classes_of_every_type_are_counted():
     assert count(CategoricalBins((False, True)), np.array([True, True, False])).tolist() == [1, 2, 0, 0]
     assert count(CategoricalBins((3, 5)), np.array([5, 3, 5, 4])).tolist() == [1, 2, 1, 0]

@@ -285,3 +285,17 @@ async def test_a_regression_without_a_bound_for_errors_does_not_start(
     with pytest.raises(Failure, match="add --outcome-clip"):
         recording()
     assert recording(outcome_clip=2.0).clip == 2.0
+
+
+async def test_a_failure_to_count_costs_no_request(
+    server: RecordedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise RuntimeError("not today")
+
+    monkeypatch.setattr(server.recorder._counters, "_fold", fail)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        await predicted(client)
+        server.recorder.fold()
+        await predicted(client)
+    assert [record.message for record in caplog.records].count("counting failed") == 1
