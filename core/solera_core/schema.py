@@ -37,7 +37,7 @@ LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 MAX_CATEGORIES = 100
 MAX_FEATURES = 10_000
-_INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+_INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 Column = npt.NDArray[np.float64] | npt.NDArray[np.object_]
 
@@ -129,13 +129,22 @@ class Schema:
         return schema
 
 
+def is_missing(feature: Feature, value: Any) -> bool:
+    """Whether a JSON value stands for a missing one."""
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (feature.type == FLOAT and isinstance(value, str) and value == "NaN")
+    )
+
+
 def decode_value(feature: Feature, value: Any) -> float | str:
     """Return what the model gets for one JSON value: a float (NaN when missing) or a string.
 
-    null is missing everywhere; in String columns missing is NaN too. "Infinity", "-Infinity" and "NaN" stand
-    for themselves in Float columns, as JSON has no other way. Raises InvalidValue.
+    null is missing everywhere, and "NaN" in Float columns; in String columns missing is NaN too. "Infinity"
+    and "-Infinity" stand for themselves in Float columns, as JSON has no other way. Raises InvalidValue.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(feature, value):
         if feature.nullable:
             return math.nan
         raise InvalidValue("must not be missing")

@@ -22,6 +22,7 @@ from solera_core.schema import (
     Feature,
     InvalidValue,
     decode_value,
+    is_missing,
 )
 from solera_server.batch import InputError
 from solera_server.json_input import shown
@@ -70,7 +71,7 @@ def _objects(values: Sequence[Any]) -> Column:
 
 def _explain(feature: Feature, value: Any, error: InvalidValue) -> str:
     text = f"expected {feature.type}, got {shown(value)}"
-    if value is None:
+    if is_missing(feature, value):
         return f"{text}; this feature had no missing values in training"
     right_kind = isinstance(value, str) if feature.type == DATETIME else isinstance(value, int | float)
     return f"{text} ({error})" if right_kind and not isinstance(value, bool) else text

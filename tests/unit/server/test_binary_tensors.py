@@ -385,3 +385,12 @@ async def test_a_real_request_with_bytes_both_ways(iris_server: Served) -> None:
         del sent["Inference-Header-Content-Length"]
         bare = await client.post("/v2/models/iris/infer", content=data, headers=sent)
         assert (bare.status_code, "Inference-Header-Content-Length" in bare.json()["error"]) == (415, True)
+
+
+@pytest.mark.parametrize("datatype", ["FP64", "FP32"])
+def test_nan_written_as_a_text_is_missing_as_well(datatype: str) -> None:
+    codec = v2(NUMBERS)
+    found = decode(codec, {"inputs": [tensor("t", [1, 2], datatype, [1, "NaN"])]}).batch
+    np.testing.assert_array_equal(found.numbers, [[1.0, math.nan]])
+    wrong = orjson.dumps({"inputs": [tensor("t", [1, 2], datatype, ["NaN", 1])]})
+    assert '(x): expected Float, got "NaN"; this feature had no missing values' in refused(codec, wrong, {})
