@@ -35,6 +35,7 @@ $(UV_HOME)/bin/uv: requirements/uv.txt
 	@$(UV) pip sync -q --require-hashes --python $(BIN)/python requirements/dev.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
+	@$(MAKE) -s .venv/.native  # the sync has removed what no list names
 
 # The server's C extension; without a compiler or Python's headers its numpy twin serves, with the same results.
 NATIVE := $(wildcard native/*.c native/*.h) native/setup.py native/pyproject.toml
@@ -111,15 +112,15 @@ BENCH ?= full
 BENCHMARK := PYTHONPATH=tests/perf:tests $(BIN)/python -m serving_bench
 
 .PHONY: bench-server
-bench-server: .venv/.ready ## Solera beside the other model servers (BENCH=quick, CASES=, SERVERS=)
+bench-server: .venv/.ready .venv/.native ## Solera beside the other model servers (BENCH=quick, CASES=, SERVERS=)
 	$(BENCHMARK).bench_server --extent $(BENCH) --cases "$(CASES)" --servers "$(SERVERS)"
 
 .PHONY: bench-overload
-bench-overload: .venv/.ready ## goodput, refusals and recovery at up to ten times the capacity (BENCH=quick)
+bench-overload: .venv/.ready .venv/.native ## goodput, refusals and recovery at up to ten times the capacity (BENCH=quick)
 	$(BENCHMARK).bench_overload --extent $(BENCH)
 
 .PHONY: bench-soak
-bench-soak: .venv/.ready ## memory over a million requests (REQUESTS=)
+bench-soak: .venv/.ready .venv/.native ## memory over a million requests (REQUESTS=)
 	$(BENCHMARK).soak $(if $(REQUESTS),--requests $(REQUESTS))
 
 .PHONY: bench-page
