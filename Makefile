@@ -112,15 +112,15 @@ BENCH ?= full
 BENCHMARK := PYTHONPATH=tests/perf:tests $(BIN)/python -m serving_bench
 
 .PHONY: bench-server
-bench-server: .venv/.ready .venv/.native ## Solera beside the other model servers (BENCH=quick, CASES=, SERVERS=)
+bench-server: env ## Solera beside the other model servers (BENCH=quick, CASES=, SERVERS=)
 	$(BENCHMARK).bench_server --extent $(BENCH) --cases "$(CASES)" --servers "$(SERVERS)"
 
 .PHONY: bench-overload
-bench-overload: .venv/.ready .venv/.native ## goodput, refusals and recovery at up to ten times the capacity (BENCH=quick)
+bench-overload: env ## goodput, refusals and recovery at up to ten times the capacity (BENCH=quick)
 	$(BENCHMARK).bench_overload --extent $(BENCH)
 
 .PHONY: bench-soak
-bench-soak: .venv/.ready .venv/.native ## memory over a million requests (REQUESTS=)
+bench-soak: env ## memory over a million requests (REQUESTS=)
 	$(BENCHMARK).soak $(if $(REQUESTS),--requests $(REQUESTS))
 
 .PHONY: bench-page
