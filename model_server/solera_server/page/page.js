@@ -42,10 +42,10 @@
     if (!answer.ok) throw new Error(told.error || "the server answered " + answer.status);
     return told;
   };
-  const named = (text) => text.replace(/inputs\[(\d+)\](\.data\[0\])?/g, (whole, index) => {
-    const feature = data.features[Number(index)];
-    return feature ? feature.name : whole;
-  });
+  /* The server names the place in the request; here the feature alone says it. */
+  const named = (text) => data.features.reduce((told, feature, index) => (
+    told.replace("inputs[" + index + "](" + feature.name + ").data[0]", () => feature.name)
+  ), text);
 
   const track = (parts, middle) => {
     const holder = element("div", middle ? "track middle" : "track");
@@ -80,14 +80,15 @@
   const contributions = (explained, method, scale) => {
     const all = Object.entries(explained.contributions).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
     const first = all.slice(0, SHOWN), rest = all.slice(SHOWN);
+    const signed = (part) => (part > 0 ? "+" : "") + number(part);
     const largest = Math.max(...first.map(([, part]) => Math.abs(part)), 1e-300);
     const rows = [line("base value", number(explained.base_value))];
     for (const [name, part] of first) {
       const width = 50 * Math.abs(part) / largest;
       const bar = {name: part < 0 ? "bar down" : "bar up", left: part < 0 ? 50 - width : 50, width};
-      rows.push(line(name, (part > 0 ? "+" : "") + number(part), track(bar, true)));
+      rows.push(line(name, signed(part), track(bar, true)));
     }
-    if (rest.length) rows.push(line(rest.length + " others", number(rest.reduce((sum, [, part]) => sum + part, 0))));
+    if (rest.length) rows.push(line(rest.length + " others", signed(rest.reduce((sum, [, part]) => sum + part, 0))));
     rows.push(line("output", number(explained.output), null, "total"));
     const holder = element("div");
     holder.append(element("h3", "", "What each feature contributed"), table(rows));

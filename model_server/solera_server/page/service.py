@@ -67,7 +67,7 @@ def model_port_routes(
         return shown if wants_html(request) else liveness(health)
 
     return {
-        "/": {b"GET": Route(root, "v1")},
+        "/": {b"GET": Route(root, PROTOCOL)},
         LIVE: {b"GET": Route(lambda _request: json_response(look()), PROTOCOL)},
     }
 
