@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solera_server.compiled import kernels
+from solera_server.compiled.boosting_categories import Recoding, node_sets, recoding
 from solera_server.compiled.kernels_numpy_trees import REFUSES_INFINITE, REFUSES_MISSING
 from solera_server.compiled.links import softmax
 from solera_server.compiled.node import Node, checked
@@ -199,21 +200,38 @@ _HIST = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradient
 
 @estimator(_HIST + "Classifier", _HIST + "Regressor")
 def _histogram_boosting(node: Node, _context: Context) -> Estimator:
-    if node.has("_preprocessor"):
-        raise node.fail("categorical features have their own preprocessing inside")
     features = node.integer("_n_features", 1)
     if node.integer("n_features_in_", 1) != features:
         raise node.fail("its inner features are not those of the input")
     outputs = node.integer("n_trees_per_iteration_", 1)
     iterations = node.listed("_predictors")
+    recode = recoding(node, features)
+    known = None if recode is None else recode.known_sets(features)
     flat = []
     for iteration in iterations:
         if not isinstance(iteration, list) or len(iteration) != outputs:
             raise node.fail("an iteration has not one tree for each output")
-        flat += [flatten(histogram_tree(tree, node), features) for tree in iteration]
+        flat += [flatten(histogram_tree(tree, node, known), features) for tree in iteration]
     start = node.array("_baseline_prediction", (1, outputs))[0]
     offsets = list(range(outputs)) * len(iterations)
     made = forest(flat, features=features, start=start, offsets=offsets, single=False, refuses=0)
+    return _histogram_model(node, Recoded(made, recode) if recode else made, features, outputs)
+
+
+class Recoded:
+    """Trees behind a recoding of categorical features."""
+
+    def __init__(self, trees: Any, recode: Recoding) -> None:
+        self._trees = trees
+        self._recode = recode
+
+    def score(self, x: Matrix, out: Matrix) -> int:
+        """Do what kernels.Trees does. Raises Refused."""
+        refused: int = self._trees.score(self._recode(x), out)
+        return refused
+
+
+def _histogram_model(node: Node, made: Any, features: int, outputs: int) -> Estimator:
     loss = loss_name(node)
     if node.name.endswith("Regressor"):
         if outputs != 1 or loss not in _IDENTITY | _EXPONENTIAL:
@@ -227,8 +245,8 @@ def _histogram_boosting(node: Node, _context: Context) -> Estimator:
     return TwoClasses(made, features, classes, zero=0)
 
 
-def histogram_tree(tree: Any, node: Node) -> Described:
-    """Return one tree of an iteration."""
+def histogram_tree(tree: Any, node: Node, known: NDArray[np.uint32] | None = None) -> Described:
+    """Return one tree of an iteration; ``known`` has the categories of each feature, where there are any."""
     if not isinstance(tree, Node) or tree.name != "TreePredictor":
         raise node.fail("an iteration holds something else than trees")
     nodes = tree.get("nodes")
@@ -242,8 +260,11 @@ def histogram_tree(tree: Any, node: Node) -> Described:
         return checked(nodes[name], f"TreePredictor: {name}", (count,), kind, finite=finite)
 
     leaf = column("is_leaf", "i") != 0
+    set_of = sets = None
     if (column("is_categorical", "i")[~leaf] != 0).any():
-        raise tree.fail("it splits by categories")
+        if known is None:
+            raise tree.fail("it splits by categories that are not known")
+        set_of, sets = node_sets(tree, nodes, ~leaf, known)
     return Described(
         leaf=leaf,
         left=column("left", "i"),
@@ -252,6 +273,8 @@ def histogram_tree(tree: Any, node: Node) -> Described:
         threshold=column("num_threshold", "f"),
         missing_left=column("missing_go_to_left", "i") != 0,
         values=column("value", "f", finite=True)[:, None],
+        set_of=set_of,
+        sets=sets,
     )
 
 

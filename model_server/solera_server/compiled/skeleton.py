@@ -82,6 +82,7 @@ class _Reader:
             "SliceNode": self._slice,
             "TypeNode": self._named,
             "FunctionNode": self._function,
+            "PartialNode": self._partial,
             "ObjectNode": self._object,
             "TreeNode": self._reduced,
             "LossNode": self._reduced,
@@ -182,6 +183,10 @@ class _Reader:
         if name not in self._functions:
             raise NotCompilable(f"the model file names the function {name[:120]}")
         return Named(name)
+
+    def _partial(self, state: dict[str, Any], _depth: int) -> Node:
+        """Name the function that is partially applied, and nothing of its arguments."""
+        return Node("functools.partial", {"func": _known(_dotted(state["content"]["func"]))})
 
     def _object(self, state: dict[str, Any], depth: int) -> Node:
         name = _known(_dotted(state))

@@ -195,6 +195,53 @@ def test_regressors_give_the_bits_of_scikit_learn(kind: str) -> None:
     law()
 
 
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_categories_of_histogram_boosting(classes: int) -> None:
+    """Unknown, missing, negative and fractional values of features that are numbers and mean categories."""
+
+    @fitting
+    @given(st.integers(0, 2**32 - 1), st.sampled_from([3, 40, 200]))
+    def law(seed: int, categories: int) -> None:
+        generator = np.random.default_rng(seed)
+        table = generator.normal(size=(400, 4))
+        known = np.unique(np.round(generator.normal(size=categories) * 50, 1))
+        table[:, 1] = generator.choice(known, 400)
+        table[:, 3] = generator.integers(0, 5, 400)
+        table[generator.random(table.shape) < 0.05] = np.nan
+        target = (np.nan_to_num(table[:, 1] * 10) % 7 > 3) + (np.nan_to_num(table[:, 3]) > 2)
+        model: Any = HistGradientBoostingRegressor(
+            max_iter=5, categorical_features=[1, 3], min_samples_leaf=4
+        )
+        if classes:
+            model = HistGradientBoostingClassifier(
+                max_iter=5, categorical_features=[1, 3], min_samples_leaf=4
+            )
+            target = target % classes
+        model.fit(table, target)
+        rows = table[generator.integers(0, 400, 60)]
+        strange = [known[0] + 1e-9, -1.0, 255.0, 256.0, 1e9, 0.5, -0.0, np.nan, 4.0]
+        for column in (1, 3):
+            changed = generator.random(60) < 0.5
+            rows[changed, column] = generator.choice(strange, int(changed.sum()))
+        node = node_of(model)
+        for name in KERNELS:
+            with using(name):
+                estimator = compiled(node)
+                found = answers(estimator, rows)
+                for here, there in zip(
+                    found[1:], expected(model, rows, probabilities=bool(classes)), strict=True
+                ):
+                    assert same_bits(here, there)
+                alone = np.concatenate([answers(estimator, row[None])[0] for row in rows])
+                assert same_bits(alone, found[0])
+                rows[0, 3] = np.inf
+                with pytest.raises(Refused, match="row 0 in column 3"):
+                    estimator.scores(np.ascontiguousarray(rows))
+                rows[0, 3] = 4.0
+
+    law()
+
+
 @pytest.mark.parametrize("classes", [8, 11])
 @pytest.mark.parametrize(
     "model",
