@@ -92,6 +92,7 @@ def _serve(options: argparse.Namespace) -> int:
             limits=limits,
             workers=workers,
             tls_files=_tls_files(options),
+            access_share=options.access_log,
             threads=threads,
             recording=recording_options(options),
             grpc_port=options.grpc_port,
@@ -147,6 +148,13 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
         "--grpc-port", type=_port, help="answer the V2 protocol over gRPC there (default: not)"
     )
     serve.add_argument(
+        "--access-log",
+        type=_access_share,
+        default="off",
+        metavar="off|all|sample:SHARE",
+        help="requests to log on stdout, such as sample:0.01 (%(default)s; 5xx are logged anyway)",
+    )
+    serve.add_argument(
         "--tls-cert",
         type=Path,
         help="file with the certificate and its chain (PEM): the model port and gRPC then speak TLS only",
@@ -189,6 +197,15 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
 
 def _log_level(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+
+
+def _access_share(text: str) -> float:
+    if text in ("off", "all"):
+        return float(text == "all")
+    word, _, share = text.partition(":")
+    if word == "sample" and 0 < float(share or "nan") <= 1:
+        return float(share)
+    raise argparse.ArgumentTypeError("write off, all, or sample: and a share, such as sample:0.01")
 
 
 def _port(text: str) -> int:

@@ -94,6 +94,9 @@ class Connection(asyncio.Protocol):
             item = pending.popleft()
             if isinstance(item, Response):
                 self._server.answered(None, item.status, 0.0)
+                if self._server.access is not None:
+                    peer = self._transport.get_extra_info("peername")
+                    self._server.access.note(None, item, 0.0, peer)
                 self._write(item, None, close=True)
                 self._finish_writing()
                 return
@@ -118,6 +121,9 @@ class Connection(asyncio.Protocol):
         self._current = None
         now = self._since = perf_counter()
         close = request.last or server.draining or now >= self._expires
+        access = server.access
+        if access is not None and (access.on or response.status >= 500):
+            response = access.note(request, response, now, self._transport.get_extra_info("peername"))
         server.answered(request, response.status, now)
         if request.held:
             self._release(request)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from solera_server.access_log import AccessLog
     from solera_server.http_server import Observer
     from solera_server.limits import Limits
     from solera_server.serving import Serving
@@ -56,7 +57,14 @@ _QUIET_LOOKS = 3
 class GrpcServer:
     """``listen`` begins, ``finish`` ends. Use on one event loop only."""
 
-    def __init__(self, serving: Serving, limits: Limits, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        limits: Limits,
+        observer: Observer | None = None,
+        access: AccessLog | None = None,
+    ) -> None:
+        self._access = access
         self._serving = serving
         self._observer = observer
         self._active = 0
@@ -75,7 +83,8 @@ class GrpcServer:
             "ModelMetadata": self._model_metadata,
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._answering(call)) for name, call in calls.items()
+            name: grpc.unary_unary_rpc_method_handler(self._answering(name, call))
+            for name, call in calls.items()
         }
         handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer)
         self._server.add_generic_rpc_handlers(
@@ -123,7 +132,7 @@ class GrpcServer:
     # -- calls ---------------------------------------------------------------------------------------
 
     async def _infer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        request, answered = self._request(body, context)
+        request, answered = self._request(body, context, "ModelInfer")
         self._active += 1
         try:
             response = self._infer_route.handler(request)
@@ -138,30 +147,40 @@ class GrpcServer:
             response = error_response(500, "internal error; the server's log says more")
         finally:
             self._active -= 1
+        response = self._note(request, response, context)
         if self._serving.recorder is not None:
             self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())
         return await self._reply(request, response, context)
 
     def _answering(
-        self, call: Callable[[bytes], Message]
+        self, name: str, call: Callable[[bytes], Message]
     ) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[bytes]]:
         async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-            request, _ = self._request(body, context)
+            request, _ = self._request(body, context, name)
             try:
                 response = Response(200, call(body).SerializeToString())
             except InputError as error:
                 response = error_response(error.status, error.message)
+            response = self._note(request, response, context)
             return await self._reply(request, response, context)
 
         return handle
 
+    def _note(
+        self, request: Request, response: Response, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Response:
+        if self._access is None or not (self._access.on or response.status >= 500):
+            return response
+        return self._access.note(request, response, perf_counter(), context.peer())
+
     def _request(
-        self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]
+        self, body: bytes, context: grpc.aio.ServicerContext[Any, Any], method: str
     ) -> tuple[Request, asyncio.Future[Response]]:
         """Return what has come as a request by HTTP, and what will be its response."""
         answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         head = Head()
         head.method = b"POST"
+        head.target = f"/{SERVICE}/{method}".encode()
         head.route = self._infer_route
         for key, value in context.invocation_metadata() or ():
             head.headers[key.encode()] = value if isinstance(value, bytes) else value.encode()

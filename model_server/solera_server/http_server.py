@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from solera_server.access_log import AccessLog
     from solera_server.certificates import Certificates
     from solera_server.limits import Limits
     from solera_server.predicting import Recorder
@@ -51,7 +52,9 @@ class HttpServer:
         limits: Limits,
         observer: Observer | None = None,
         recorder: Recorder | None = None,
+        access: AccessLog | None = None,
     ) -> None:
+        self.access = access
         self.limits = limits
         self.draining = False
         self.shared = Shared(router, limits)

@@ -19,6 +19,11 @@ def identify(**fields: object) -> None:
     _identity.update(fields)
 
 
+def identity() -> dict[str, object]:
+    """Return the fields of every line of this process."""
+    return _identity
+
+
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, event, whatever was given as ``extra``, and the traceback if there is one."""
 

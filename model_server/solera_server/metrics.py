@@ -31,6 +31,10 @@ PROTOCOLS = ("v1", "v2", "grpc", "explain", "feedback", "page", "other")
 
 COUNTERS = {
     "rows": ("solera_server_rows_total", "Rows that were predicted."),
+    "access_lines_dropped": (
+        "solera_server_access_log_dropped_total",
+        "Lines of the access log that were not written: nobody took them in time.",
+    ),
     "handshakes_failed": (
         "solera_server_tls_handshake_failures_total",
         "TLS handshakes that came to nothing.",
@@ -75,6 +79,7 @@ class Metrics:
     ) -> None:
         self.rows = 0
         self.handshakes_failed = 0
+        self.access_lines_dropped = 0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """Gauges that the exposing process reads for itself when it is scraped: text and value."""
         self.sources: list[Callable[[], Iterable[Family]]] = []

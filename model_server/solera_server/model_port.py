@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from solera_server import openapi
+from solera_server.access_log import AccessLog
 from solera_server.explain import service as explain
 from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
@@ -44,6 +45,7 @@ class ModelPort:
         self._certificates = certificates
         self._watching: asyncio.Task[None] | None = None
         self._sockets: list[socket.socket] = []
+        self._access = AccessLog(options.access_share, on_drop=self._access_line_dropped)
         self._server: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self.recorder: Recorder | None = None
@@ -79,7 +81,7 @@ class ModelPort:
                 **self._page(loaded, version),
             },
         )
-        server = self._server = HttpServer(serving.router(), options.limits, metrics, recorder)
+        server = self._server = HttpServer(serving.router(), options.limits, metrics, recorder, self._access)
         metrics.watch("solera_server_in_flight_requests", lambda: self.scheduler.in_flight)
         metrics.watch("solera_server_queued_requests", lambda: self.scheduler.queued)
         metrics.watch("solera_server_connections", lambda: server.connections)
@@ -92,7 +94,7 @@ class ModelPort:
             from solera_server.grpc_server import GrpcServer
             from solera_server.grpc_tls import grpc_credentials
 
-            self._grpc = GrpcServer(serving, options.limits, metrics)
+            self._grpc = GrpcServer(serving, options.limits, metrics, self._access)
             await self._grpc.listen(
                 options.host, options.grpc_port, self._certificates and grpc_credentials(self._certificates)
             )
@@ -138,7 +140,11 @@ class ModelPort:
             await self.recorder.close()
         if self._watching is not None:
             self._watching.cancel()
+        self._access.close()
         return cut
+
+    def _access_line_dropped(self) -> None:
+        self._metrics.access_lines_dropped += 1
 
     def _handshake_failed(self) -> None:
         self._metrics.handshakes_failed += 1

@@ -16,6 +16,7 @@ class Options:
 
     ``host`` None means every address. ``workers`` processes answer on the model port; with more than one,
     each has ``threads`` for BLAS and OpenMP. gRPC is answered on ``grpc_port``, unless that is None.
+    ``access_share`` of the requests are logged.
     With ``tls_files``, a certificate and its key, the model port and gRPC speak TLS only. With ``page`` the
     model port shows its page to browsers.
     """
@@ -36,6 +37,7 @@ class Options:
     grpc_port: int | None = None
     recording: RecordingOptions = field(default_factory=RecordingOptions)
     tls_files: tuple[Path, Path] | None = None
+    access_share: float = 0.0
     page: bool = False
 
     def version_of(self, digest: str) -> str:
