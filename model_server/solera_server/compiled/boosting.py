@@ -8,6 +8,7 @@ and of the C library differ in the last bit.
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from solera_server.compiled.trees import (
     Described,
     Flat,
     Forest,
+    best,
     class_values,
     fitted_tree,
     flatten,
@@ -65,10 +67,13 @@ class TwoClasses(Forest):
         super().__init__(trees, features, 1)
         self.classes = classes
         self._factor = factor
-        self._second = np.greater_equal if zero else np.greater
+        self._second = operator.ge if zero else operator.gt
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
-        chosen: NDArray[Any] = self.classes[self._second(scores[:, 0], 0).astype(np.intp)]
+        if len(scores) == 1:
+            number = int(self._second(scores.item(), 0.0))
+            return self.classes[number : number + 1]
+        chosen: NDArray[Any] = self.classes[self._second(scores[:, 0], 0.0).astype(np.intp)]
         return chosen
 
     def predict_proba(self, scores: Matrix) -> Matrix:
@@ -91,8 +96,7 @@ class ManyClasses(Forest):
         self._link = link
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
-        chosen: NDArray[Any] = self.classes[scores.argmax(axis=1)]
-        return chosen
+        return best(self.classes, scores)
 
     def predict_proba(self, scores: Matrix) -> Matrix:
         return self._link(scores)

@@ -260,11 +260,20 @@ class Probabilities(Forest):
         self.classes = classes
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
-        chosen: NDArray[Any] = self.classes[scores.argmax(axis=1)]
-        return chosen
+        return best(self.classes, scores)
 
     def predict_proba(self, scores: Matrix) -> Matrix:
         return scores
+
+
+def best(classes: NDArray[Any], scores: Matrix) -> NDArray[Any]:
+    """Return the class of the largest score of each row, the first of equals."""
+    if len(scores) == 1:
+        # A view of one class takes a third of the time of a choice.
+        number = int(scores.argmax())
+        return classes[number : number + 1]
+    chosen: NDArray[Any] = classes[scores.argmax(axis=1)]
+    return chosen
 
 
 def refusal(x: Matrix, index: int) -> Refused:
