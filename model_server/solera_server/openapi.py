@@ -47,7 +47,7 @@ def routes(
         if not made:
             content = document(name, version, loaded.schema, loaded.predictor.outputs, limits)
             explainable = loaded.explainer is not None
-            add_others(content, name, loaded.schema, others, explainable=explainable)
+            add_others(content, name, loaded.schema, limits, others, explainable=explainable)
             made.append(Response(200, orjson.dumps(content)))
         return made[0]
 
@@ -109,6 +109,7 @@ def _predict_v1(schema: Schema, size: RequestSize) -> Json:
     examples = {
         "by name": {"value": {"instances": [row]}},
         "by position": {"value": {"instances": [list(row.values())]}},
+        "columns": {"value": {"inputs": {name: [value, value] for name, value in row.items()}}},
     }
     body = {"schema": reference("PredictRequest"), "examples": examples}
     ok = {
@@ -188,8 +189,12 @@ def _components(name: str, version: str, schema: Schema, outputs: tuple[str, ...
             parameters={"type": "object"},
         )
         | {"required": ["name", "versions", "platform", "inputs", "outputs"]},
-        "PredictRequest": objects(instances=schemas.instances(schema.features, size)),
-        "Predictions": objects(predictions={"type": "array", "items": schemas.prediction(schema)}),
+        "PredictRequest": schemas.rows_request(
+            schema.features,
+            size,
+            {"probabilities": {"type": "boolean"} if "predict_proba" in outputs else {"const": False}},
+        ),
+        "Predictions": schemas.predictions(schema, outputs),
         "InferRequest": schemas.infer_request(name, schema, outputs),
         "InferResponse": _infer_response(name, version, schema, outputs),
     }

@@ -6,18 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 from solera_server import openapi_schemas as schemas
 from solera_server.openapi_schemas import JSON, Json, error_responses, objects, reference
+from solera_server.request_size import RequestSize
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from solera_core.schema import Schema
+    from solera_server.limits import Limits
 
 _CLASSES: Json = {"enum": ["predicted", "all"], "description": "of which classes to explain the output"}
 _OUTPUTS = ("predict", "contributions", "base_value", "output", "features", "classes", "scale", "method")
 
 
 def add_others(
-    document: Json, name: str, schema: Schema, others: Collection[str], *, explainable: bool
+    document: Json,
+    name: str,
+    schema: Schema,
+    limits: Limits,
+    others: Collection[str],
+    *,
+    explainable: bool,
 ) -> None:
     """Add the operations of those paths in ``others`` that a client may use, with their schemas."""
     paths, components = document["paths"], document["components"]["schemas"]
@@ -25,19 +33,9 @@ def add_others(
         paths[f"/v1/models/{name}:feedback"] = {"post": _feedback(schema)}
     if not explainable:
         return
-    request = components["PredictRequest"]
-    components["ExplainRequest"] = {
-        **request,
-        "properties": {
-            **request["properties"],
-            "parameters": {
-                "type": "object",
-                "properties": {"classes": _CLASSES},
-                "additionalProperties": False,
-            },
-        },
-    }
     parameters = {"classes": _CLASSES}
+    size = RequestSize(schema, limits)
+    components["ExplainRequest"] = schemas.rows_request(schema.features, size, parameters)
     components["ExplainRequestV2"] = schemas.infer_request(name, schema, _OUTPUTS, parameters)
     components["ExplainResponse"] = objects(
         predictions={"type": "array", "items": schemas.prediction(schema)},

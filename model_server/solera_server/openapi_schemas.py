@@ -114,6 +114,37 @@ def instances(features: Sequence[Feature], size: RequestSize) -> Json:
     return {"anyOf": [{**bounds, "items": kind} for kind in kinds]}
 
 
+def columns(features: Sequence[Feature], size: RequestSize) -> Json:
+    """Return the schema of V1's columns: a list of values for each feature, all of one length."""
+    bounds = {"type": "array", "minItems": 1, "maxItems": size.rows}
+    return {
+        "type": "object",
+        "properties": {feature.name: {**bounds, "items": value_schema(feature)} for feature in features},
+        "required": [feature.name for feature in features if not feature.nullable],
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+
+
+def rows_request(features: Sequence[Feature], size: RequestSize, parameters: Json) -> Json:
+    """Return the schema of a request of V1, as rows or as columns, with these parameters."""
+    known = {**objects(**parameters), "required": []}
+    forms = [
+        {**objects(**values, parameters=known), "required": list(values)}
+        for values in ({"instances": instances(features, size)}, {"inputs": columns(features, size)})
+    ]
+    return {"anyOf": forms}
+
+
+def predictions(schema: Schema, names: Sequence[str]) -> Json:
+    """Return the schema of a response of V1."""
+    found = {"predictions": {"type": "array", "items": prediction(schema)}}
+    if "predict_proba" in names:
+        by_class = {"type": "object", "additionalProperties": NUMBER}
+        found["probabilities"] = {"type": "array", "items": by_class}
+    return {**objects(**found), "required": ["predictions"]}
+
+
 def inputs(features: Sequence[Feature]) -> Json:
     """Return the schema of V2's input tensors: one matrix, or one tensor for each feature."""
     forms: list[Json] = []

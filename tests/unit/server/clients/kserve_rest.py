@@ -27,6 +27,11 @@ async def v1() -> list:
         by_name = [dict(zip(NAMES, row, strict=True)) for row in ROWS.tolist()]
         for instances in (ROWS.tolist(), by_name):
             assert await client.infer(IRIS, {"instances": instances}, "iris") == {"predictions": LABELS}
+        explained = await client.explain(IRIS, {"instances": ROWS.tolist()}, "iris")
+        assert explained["predictions"] == LABELS
+        for one, label in zip(explained["explanations"], LABELS, strict=True):
+            assert one["class"] == label
+            assert math.isclose(one["base_value"] + sum(one["contributions"].values()), one["output"])
         return (await client.infer(MIXED, {"instances": PEOPLE}, "mixed"))["predictions"]
 
 
