@@ -13,6 +13,7 @@ from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
 from solera_server.listening import refuse_new, waiting
 from solera_server.page import service as page
+from solera_server.predictor import described
 from solera_server.recording import Recorder
 from solera_server.scheduler import Scheduler
 from solera_server.serving import Serving
@@ -164,5 +165,5 @@ def facts(loaded: LoadedModel) -> dict[str, str]:
     return {
         "digest": loaded.digest,
         "sklearn": loaded.sklearn_version,
-        "predictor": loaded.predictor.kind,
+        **described(loaded.predictor),
     }

@@ -20,6 +20,9 @@ Outputs = dict[str, NDArray[Any]]
 
 PREDICT = "predict"
 PREDICT_PROBA = "predict_proba"
+COMPILED = "compiled"
+SKLEARN = "scikit-learn"
+_SHOWN = 200
 # Estimators may work in float32 inside: what does not fit there is infinite to them.
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -53,10 +56,21 @@ class Predictor(Protocol):
         """
 
 
+def described(predictor: Predictor) -> dict[str, str]:
+    """Return what metadata and metrics say of a predictor, as short texts."""
+    facts = {"predictor": predictor.kind}
+    if predictor.kind == COMPILED:
+        facts["kernels"] = "native" if predictor.native else "numpy"
+        facts["exactness"] = "bit-equal" if predictor.exact else "sums in a fixed order"
+    if predictor.reason is not None:
+        facts["not_compiled"] = predictor.reason[:_SHOWN]
+    return facts
+
+
 class SklearnPredictor:
     """A fitted scikit-learn pipeline, called as the trainer called it."""
 
-    kind = "scikit-learn"
+    kind = SKLEARN
     native = False
 
     def __init__(self, model: Any, schema: Schema, reason: str | None = None, *, exact: bool = False) -> None:

@@ -11,6 +11,7 @@ from solera_server.batch import Layout
 from solera_server.explain import service as explain
 from solera_server.message import Request, Response, error_response, json_response
 from solera_server.predicting import Prediction
+from solera_server.predictor import described
 from solera_server.router import Route, Router
 from solera_server.v1 import V1Codec
 
@@ -52,7 +53,7 @@ class Serving:
         platform = f"sklearn_{self.loaded.sklearn_version}"
         metadata = {
             **v2.model_metadata(self.name, self.version, schema, outputs, platform),
-            "parameters": explain.parameters(self.loaded),
+            "parameters": {**described(self.loaded.predictor), **explain.parameters(self.loaded)},
         }
         predict_v1 = self.predicting(V1Codec(schema, self.limits, outputs))
         predict_v2 = self.predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))

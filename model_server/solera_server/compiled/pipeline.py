@@ -50,7 +50,7 @@ from solera_server.compiled.registry import (
     minor,
 )
 from solera_server.compiled.skeleton import read
-from solera_server.predictor import PREDICT, PREDICT_PROBA, Outputs, refused_value
+from solera_server.predictor import COMPILED, PREDICT, PREDICT_PROBA, Outputs, refused_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ class CompiledPredictor:
     Reentrant; an answer depends on no other row of the batch, to the bit.
     """
 
-    kind = "compiled"
+    kind = COMPILED
     reason: str | None = None
     merges = True
     fitted: tuple[list[Any], Node] | None = None

@@ -110,7 +110,13 @@ async def test_v2_metadata(mixed_server: Served, regression_server: Served) -> N
                 "parameters": {"classes": "[false,true]"},
             },
         ]
-    outputs = (await call(regression_server, "GET", "/v2/models/regression")).json()["outputs"]
+        parameters = document["parameters"]
+        assert parameters["predictor"] == "compiled"
+        assert parameters["kernels"] in ("native", "numpy")
+        assert parameters["exactness"] == "bit-equal"
+        assert "not_compiled" not in parameters
+    document = (await call(regression_server, "GET", "/v2/models/regression")).json()
+    outputs = document["outputs"]
     assert outputs == [{"name": "predict", "datatype": "FP64", "shape": [-1]}]
 
 
@@ -222,6 +228,9 @@ class SlowPredictor:
     """Holds the interpreter's lock for a while, as a large prediction in Python code does."""
 
     kind = "slow"
+    reason = None
+    native = False
+    exact = True
     merges = False
     outputs: tuple[str, ...] = ("predict",)
 
