@@ -85,15 +85,15 @@ class DiscreteBayes(LinearClassifier):
         self, weights: Matrix, intercept: Matrix, classes: NDArray[Any], threshold: float | None = None
     ) -> None:
         super().__init__(weights, intercept, classes, log_softmax_exponentials)
-        self._threshold = threshold
+        self.threshold = threshold
         self.takes_sparse = threshold is None
         self.finite_scores = threshold is None
 
     def scores(self, X: Any) -> Matrix:  # noqa: N803
-        if self._threshold is not None:
+        if self.threshold is not None:
             if not np.isfinite(X).all():
                 raise Refused("a number is missing or infinite")
-            X = (self._threshold < X).astype(np.float64)  # noqa: N806
+            X = (self.threshold < X).astype(np.float64)  # noqa: N806
         return super().scores(X)
 
 

@@ -30,16 +30,16 @@ class Recoding:
     """
 
     def __init__(self, columns: NDArray[np.int64], categories: list[Matrix]) -> None:
-        self._columns = columns
+        self.columns = columns
         self.categories = categories
 
     def __call__(self, x: Matrix) -> Matrix:
-        result: Matrix = np.ascontiguousarray(x[:, self._columns])
+        result: Matrix = np.ascontiguousarray(x[:, self.columns])
         for column, known in enumerate(self.categories):
             values = result[:, column]
             if np.isinf(values).any():
                 row = int(np.isinf(values).argmax())
-                raise Refused(f"the value of row {row} in column {self._columns[column]} is infinite")
+                raise Refused(f"the value of row {row} in column {self.columns[column]} is infinite")
             place = np.searchsorted(known, values)
             found = known[np.minimum(place, len(known) - 1)] == values
             result[:, column] = np.where(found, place, np.nan)

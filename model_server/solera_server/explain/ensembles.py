@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solera_server.compiled.boosting import histogram_tree, initial_scores, loss_name
+from solera_server.compiled.boosting_categories import recoding
 from solera_server.compiled.node import Node, checked
 from solera_server.compiled.refusals import NotCompilable
 from solera_server.compiled.trees import described
-from solera_server.explain.method import HALF_LOG_ODDS, LOG, LOG_ODDS, LOGITS, PROBABILITY, VALUE
+from solera_server.explain.method import HALF_LOG_ODDS, LOG, LOG_ODDS, LOGITS, PROBABILITY, VALUE, Origins
 from solera_server.explain.trees import Member, TreeShap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from solera_server.explain.method import Matrix, Origins
+    from numpy.typing import NDArray
+
+    from solera_server.explain.method import Matrix
 
 _HIST = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting"
 
@@ -60,15 +63,20 @@ def _gradient_boosting(node: Node, of: Origins, outputs: int) -> TreeShap:
 
 def _histogram_boosting(node: Node, of: Origins, outputs: int) -> TreeShap:
     start = node.array("_baseline_prediction", (1, outputs))[0].copy()
-    members = _histogram_members(node)
-    return TreeShap(members, start, of, single=False)
+    columns = len(of.of_column)
+    recode = recoding(node, columns)
+    if recode is None:
+        return TreeShap(_histogram_members(node, None), start, of, single=False)
+    of = Origins(of.features, of.of_column[recode.columns])
+    members = _histogram_members(node, recode.known_sets(columns))
+    return TreeShap(members, start, of, single=False, recode=recode)
 
 
-def _histogram_members(node: Node) -> Iterable[Member]:
+def _histogram_members(node: Node, known: NDArray[np.uint32] | None) -> Iterable[Member]:
     for iteration in node.listed("_predictors"):
         for column, tree in enumerate(iteration):
             count = checked(tree.get("nodes")["count"], "TreePredictor: count", (None,), "i")
-            yield Member(histogram_tree(tree, node), count.astype(np.float64), column, 1.0)
+            yield Member(histogram_tree(tree, node, known), count.astype(np.float64), column, 1.0)
 
 
 def _boosted_scale(node: Node, loss: str) -> str:

@@ -16,7 +16,7 @@ from solera_server.compiled.linear import LinearClassifier, LinearRegressor
 from solera_server.compiled.node import Node
 from solera_server.compiled.pipeline import CompiledPredictor, fitted_steps
 from solera_server.compiled.refusals import NotCompilable
-from solera_server.explain.additive import Additive, linear_scale
+from solera_server.explain.additive import Additive, bayes_method, bayes_scale, linear_scale
 from solera_server.explain.ensembles import tree_method, tree_scale
 from solera_server.explain.method import NotExplainable, origins
 from solera_server.predictor import PREDICT
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from solera_server.predictor import Predictor
 
 TOLERANCE = 1e-10
-"""How far base value and contributions may miss the output, absolute and relative to it."""
+"""How far base value and contributions may miss the output, relative to the largest of them and to 1."""
 
 _SCALER = "sklearn.preprocessing._data.StandardScaler"
 
@@ -117,12 +117,15 @@ class Explainer:
         scores = estimator.scores(X)
         with np.errstate(over="ignore", invalid="ignore"):
             base, contributions = method.base, method.contributions(X)
+            if method.combine is not None:
+                scores = scores @ method.combine
             sums = base + contributions.sum(axis=1)
         finite = np.isfinite(scores).all(axis=1) & np.isfinite(sums).all(axis=1)
         if not finite.all():
             row = int(np.argmin(finite))
             raise InputError(f"row {row}: its values are so large that a part of the output is infinite")
-        self._check(sums, scores)
+        largest = np.maximum(np.abs(contributions).max(axis=1, initial=1.0), np.abs(base))
+        self._check(sums, scores, largest)
         if estimator.classes is not None and len(base) == 1:
             # One score for two classes: what speaks for the one speaks as much against the other.
             base = np.array([-base[0], base[0]])
@@ -130,11 +133,10 @@ class Explainer:
             scores = np.concatenate([-scores, scores], axis=1)
         return Explanation(predictions, base, scores, contributions)
 
-    def _check(self, sums: Matrix, scores: Matrix) -> None:
+    def _check(self, sums: Matrix, scores: Matrix, largest: Matrix) -> None:
         difference = np.abs(sums - scores)
-        # Not "any greater": NaN must fail as well.
-        if not (difference <= TOLERANCE * np.maximum(1.0, np.abs(scores))).all():
-            worst = float(np.nanmax(difference)) if np.isfinite(difference).any() else float("nan")
+        if (difference > TOLERANCE * np.maximum(largest, np.abs(scores))).any():
+            worst = float(difference.max())
             raise DoesNotAddUp(
                 f"{self.method}: base value and contributions differ from the model's output by {worst:.3g}"
             )
@@ -169,22 +171,29 @@ def _explainer(
     means: Sequence[float] | None,
 ) -> Explainer:
     estimator = predictor.estimator
+    of_features = predictor.prepare.origins
+    if last.type.startswith("sklearn.naive_bayes."):
+        bayes = bayes_method(last, estimator, origins(of_features, len(predictor.schema.features)))
+        if bayes is not None:
+            made: Method = bayes
+            scale = bayes_scale(len(predictor.schema.target.classes or ()))
+            return Explainer(predictor, "naive Bayes", scale, lambda: made)
     linear = estimator if isinstance(estimator, LinearRegressor | LinearClassifier) else None
-    scale = tree_scale(last) if linear is None else linear_scale(linear)
-    if scale is None:
+    found = tree_scale(last) if linear is None else linear_scale(linear)
+    if found is None:
         raise NotExplainable(
-            f"there is no exact method for {last.name}; there is one for linear models, decision trees, "
-            "forests and boosted trees"
+            f"there is no exact method for {last.name}; there is one for linear models, naive Bayes, "
+            "decision trees, forests and boosted trees"
         )
-    of = origins(predictor.prepare.origins, len(predictor.schema.features))
+    of = origins(of_features, len(predictor.schema.features))
     if linear is not None:
         reference = _reference(before, linear.n_features, means)
-        additive = Additive(linear.weights, linear.intercept, reference, of)
-        return Explainer(predictor, "linear", scale, lambda: additive)
+        additive = Additive(linear, reference, of)
+        return Explainer(predictor, "linear", found, lambda: additive)
     scores = 1 if estimator.classes is None else len(estimator.classes)
     if last.has("n_trees_per_iteration_"):
         scores = last.integer("n_trees_per_iteration_", 1)
-    return Explainer(predictor, "TreeSHAP", scale, lambda: tree_method(_again(file), of, scores))
+    return Explainer(predictor, "TreeSHAP", found, lambda: tree_method(_again(file), of, scores))
 
 
 def _again(file: ModelFile) -> Node:

@@ -31,7 +31,13 @@ class Method(Protocol):
     """Exact additive contributions to the scores of one model. Reentrant."""
 
     base: Matrix
-    """The scores that the contributions begin at, shape (scores,)."""
+    """What the contributions begin at, shape (scores,)."""
+    combine: Matrix | None
+    """
+    From the model's own scores to those that are explained, shape (own scores, scores).
+
+    None where they are the same.
+    """
     cost: float
     """Seconds for one row, roughly; what the limit on rows is made of."""
 
@@ -45,6 +51,12 @@ class Origins:
 
     features: int
     of_column: NDArray[np.int32]
+
+    def summed(self, parts: Matrix) -> Matrix:
+        """Add up what a row's columns contribute, (columns, scores), to (features, scores)."""
+        out = np.zeros((self.features, parts.shape[1]))
+        np.add.at(out, self.of_column, parts)
+        return out
 
 
 def origins(of_column: Sequence[int | None], features: int) -> Origins:

@@ -12,7 +12,7 @@ from solera_server.compiled.kernels_shap import tree_shap
 from solera_server.explain.method import NotExplainable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from solera_server.explain.method import Matrix, Origins
 
 MAX_DEPTH = 1000
+_CODES = 256
+_NO_SETS = np.zeros((0, 16), dtype=np.uint32)
 # One number at one point of one node; measured, the larger of several models.
 _SECONDS_PER_STEP = 4e-9 if kernels.NATIVE else 3e-8
 # Entries of the table of who goes where, for the rows that are computed at a time.
@@ -47,6 +49,8 @@ class _Arranged:
     feature: NDArray[np.int64]
     threshold: Matrix
     missing_left: NDArray[np.bool_]
+    set_of: NDArray[np.int64]
+    sets: NDArray[np.uint32]
     ratio: Matrix
     values: Matrix
     expected: Matrix
@@ -59,9 +63,21 @@ class TreeShap:
     Shapley values of sums of trees, path dependent (native/treeshap.c has the algorithm).
 
     ``start`` is what the sums begin with, shape (scores,); ``single`` says that rows are compared as float32.
+    ``recode`` makes of the estimator's columns those that the trees ask for, which are the columns of ``of``.
     """
 
-    def __init__(self, members: Iterable[Member], start: Matrix, of: Origins, *, single: bool) -> None:
+    combine: Matrix | None = None
+
+    def __init__(
+        self,
+        members: Iterable[Member],
+        start: Matrix,
+        of: Origins,
+        *,
+        single: bool,
+        recode: Callable[[Matrix], Matrix] | None = None,
+    ) -> None:
+        self._recode = recode
         self._single = single
         self._of = of
         columns, arranged = [], []
@@ -77,6 +93,14 @@ class TreeShap:
         self._feature = _joined(tree.feature for tree in arranged)
         self._threshold = np.concatenate([tree.threshold for tree in arranged])
         self._missing_left = np.concatenate([tree.missing_left for tree in arranged])
+        sets = np.array([len(tree.sets) for tree in arranged])
+        first_sets = (np.cumsum(sets) - sets).tolist()
+        self._sets = np.concatenate([tree.sets for tree in arranged])
+        self._set_of = _joined(
+            np.where(t.set_of < 0, -1, t.set_of + first)
+            for t, first in zip(arranged, first_sets, strict=True)
+        )
+        self._categorical = np.flatnonzero(self._set_of >= 0)
         self._ratio = np.concatenate([tree.ratio for tree in arranged])
         self._values = np.ascontiguousarray(np.concatenate([tree.values for tree in arranged]))
         orders = [tree.order for tree in arranged]
@@ -115,6 +139,8 @@ class TreeShap:
 
     def _goes_left(self, X: Matrix) -> NDArray[np.uint8]:  # noqa: N803
         """Say for each row and node whether the row, were it there, would go left."""
+        if self._recode is not None:
+            X = self._recode(X)  # noqa: N806
         if self._single:
             X = X.astype(np.float32).astype(np.float64)  # noqa: N806
         asked = X.take(self._feature, axis=1)
@@ -122,7 +148,20 @@ class TreeShap:
         missing = np.isnan(asked)
         if missing.any():
             result = np.where(missing, self._missing_left, result)
+        if len(self._categorical):
+            chosen = self._categorical
+            left, right = self._in_sets(asked[:, chosen])
+            result[:, chosen] = left | (~right & self._missing_left[chosen])
         return result.view(np.uint8)
+
+    def _in_sets(self, codes: Matrix) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Say which codes are in the set that goes left, and which in the other; the rest count as missing."""
+        known = (codes >= 0) & (codes < _CODES)
+        whole = np.where(known, codes, 0).astype(np.int64)
+        words, bits = whole // 32, (whole % 32).astype(np.uint32)
+        rows = self._set_of[self._categorical]
+        left, right = ((self._sets[rows, words + half] >> bits) & 1 == 1 for half in (0, _CODES // 32))
+        return known & left, known & right
 
 
 def _joined(parts: Iterable[NDArray[np.int64]]) -> NDArray[np.int32]:
@@ -173,6 +212,8 @@ def _arrange(member: Member, columns: int) -> _Arranged:
         feature=feature,
         threshold=np.where(leaf, np.inf, tree.threshold[order]),
         missing_left=tree.missing_left[order],
+        set_of=np.full(len(order), -1) if tree.set_of is None else np.where(leaf, -1, tree.set_of[order]),
+        sets=_NO_SETS if tree.sets is None else tree.sets,
         ratio=ratio,
         values=values,
         expected=share[outer] @ values,

@@ -55,7 +55,7 @@ class Reading(HTMLParser):
         if tag in self.inside:
             self.inside[tag].append("")
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, _tag: str) -> None:
         self._open = ""
 
     def handle_data(self, data: str) -> None:
@@ -254,8 +254,8 @@ async def test_several_workers_have_one_page_with_the_traffic_of_all(iris):
             infer = await client.post("/v2/models/iris/infer", json={"inputs": [TENSOR]})
             assert infer.json()["outputs"][0]["data"] == ["setosa"]
             async with asyncio.timeout(20):
-                # A worker writes down what it counted a few times a second.
-                while (live := (await client.get("/page/live")).json())["requests"] < 8:
+                # A worker writes down what it counted a few times a second; nobody is told.
+                while (live := (await client.get("/page/live")).json())["requests"] < 8:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         assert live["requests"] == sum(live["latency"]) == 8
 
