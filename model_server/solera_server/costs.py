@@ -44,6 +44,11 @@ class Costs:
         """Seconds of a call beside those of its rows."""
         return self._factor * self._fixed
 
+    @property
+    def of_row(self) -> float:
+        """Seconds of a row beside those of its call."""
+        return self._factor * self._per_row
+
     def of_body(self, size: int) -> float:
         """Return the seconds that a body of so many bytes is going to take, beside the call's."""
         rows = max(1.0, size / self._row_bytes)

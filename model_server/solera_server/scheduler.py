@@ -52,7 +52,9 @@ class Scheduler:
         self._worker = Worker(loop, self._finished)
         self._predictor: Predictor | None = None
         self._costs = Costs(0.0, 0.0, 1.0)
-        self._on_loop = False
+        self._short_rows = 0
+        """Rows up to which a request is predicted on the loop; 0 where none is."""
+        self._row_seconds = 0.0
         self._arrived: list[Job] = []
         self._arrived_seconds = 0.0
         """What predicting those is going to take."""
@@ -73,7 +75,8 @@ class Scheduler:
         """Set what predicts, and measure what it costs; before the first job."""
         self._predictor = predictor
         self._costs = measure(predictor, layout)
-        self._on_loop = predictor.kind == "compiled" and self._costs.of_rows(1) <= _LOOP_SECONDS
+        if predictor.kind == "compiled" and self._costs.of_rows(1) <= _LOOP_SECONDS:
+            self._measure_short()
         self._worker.serve(predictor, self._costs)
 
     @property
@@ -97,7 +100,7 @@ class Scheduler:
         """
         if self.in_flight >= self._limits.in_flight:
             return max(1, math.ceil(self._wait(large=job.size > SMALL_BODY)))
-        if self._on_loop and job.size <= SMALL_BODY:
+        if self._short_rows and job.size <= SMALL_BODY:
             return self._submit_short(job)
         return self._submit_long(job)
 
@@ -112,11 +115,11 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001 - the job words the answer
                 job.deliver(job.fail(error))
                 return None
-        seconds = self._costs.of_rows(job.call.batch.rows)
-        if seconds > _LOOP_SECONDS:
+        rows = job.call.batch.rows
+        if rows > self._short_rows:
             return self._submit_long(job)
         self.in_flight += 1
-        self._arrived_seconds += seconds - self._costs.of_call + _ANSWER_SECONDS
+        self._arrived_seconds += rows * self._row_seconds + _ANSWER_SECONDS
         arrived = self._arrived
         arrived.append(job)
         if len(arrived) == 1:
@@ -161,18 +164,21 @@ class Scheduler:
         if not more:
             self._arrived_seconds = self._behind = 0.0
         answers = predict_together(predictor, jobs)
-        now = perf_counter()
-        self._costs.observe(sum(map(_rows, jobs)), now - started)
+        self._costs.observe(sum(map(_rows, jobs)), perf_counter() - started)
+        self._measure_short()
         self.in_flight -= len(jobs)
         for job, answer in zip(jobs, answers, strict=True):
             job.deliver(answer)
         if more:
             self._turn_ended = ended = perf_counter()
             self._behind = ended - left[0].since
-            costs = self._costs
-            each = _ANSWER_SECONDS - costs.of_call
-            self._arrived_seconds = sum(costs.of_rows(_rows(job)) + each for job in left)
+            rows = sum(map(_rows, left))
+            self._arrived_seconds = rows * self._row_seconds + len(left) * _ANSWER_SECONDS
             self._loop.call_soon(self._predict_arrived)
+
+    def _measure_short(self) -> None:
+        self._short_rows = self._costs.rows_within(_LOOP_SECONDS)
+        self._row_seconds = self._costs.of_row
 
     def _turn(self, jobs: list[Job], now: float) -> tuple[list[Job], list[Job]]:
         """Return the jobs of a turn that begins now, and those that are left for the next ones."""

@@ -66,6 +66,11 @@ class V2Codec:
         if announced is not None:
             body, appendix = binary_tensors.split_body(body, announced)
         document = expect_object(parse(body, self._json_depth), "body")
+        if len(document) == 1 and appendix is None:
+            items = document.get("inputs")
+            batch = self._quick(items) if type(items) is list and len(items) == 1 else None
+            if batch is not None:
+                return Call(batch, self._outputs, self._render_all)
         refuse_unknown(document, _FIELDS, "body")
         # KServe's client repeats the name of the URL in the body.
         name = document.get("model_name")
@@ -155,6 +160,9 @@ class V2Codec:
             if _flag(parameters or {}, _BINARY_OUTPUT, f"{where}.parameters", default=all_binary):
                 binary.add(name)
         return tuple(wanted), frozenset(binary)
+
+    def _render_all(self, outputs: Outputs) -> Response:
+        return self._render(outputs, self._outputs, frozenset(), None)
 
     def _render(
         self, outputs: Outputs, wanted: tuple[str, ...], binary: frozenset[str], request_id: str | None
