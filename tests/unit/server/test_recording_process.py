@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import httpx
 import pytest
 from recorded import KEY, with_baseline, write_keys
@@ -19,6 +20,8 @@ from server_process import running, serve_arguments
 from solera_core.counters import Report, read_report
 from solera_core.receipts import read
 from solera_core.units import GROUPS
+from solera_server.grpc_server import SERVICE
+from solera_server.open_inference import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
     from server_artifacts import Trained
@@ -193,3 +196,34 @@ async def test_units_are_told_apart_on_one_connection_behind_a_proxy(model: Trai
     members = [len(units) for r in report.windows for units in r.window.units.members.values()]
     assert sum(members) >= 6
     assert len(set().union(*(u for r in report.windows for u in r.window.units.members.values()))) == 3
+
+
+async def test_grpc_has_receipts_in_its_trailing_metadata_and_is_counted(
+    iris: Trained, tmp_path: Path
+) -> None:
+    keys = str(write_keys(tmp_path / "keys"))
+    arguments = serve_arguments(
+        iris.directory, "--name", "iris", "--grpc-port", "0", "--workers", "1", "--receipt-keys", keys
+    )
+    async with running(*arguments) as server:
+        management = await server.management_url()
+        port = (await server.event("serving"))["grpc_port"]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1, 4])
+            tensor.contents.fp64_contents.extend([5.1, 3.5, 1.4, 0.2])
+            infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+            arm = (("x-solera-arm", "blue"), ("x-solera-weight-epoch", "3"))
+            message = pb.ModelInferRequest(model_name="iris", inputs=[tensor]).SerializeToString()
+            call = infer(message, metadata=arm)
+            await call
+            trailing = dict(await call.trailing_metadata())
+            ready = channel.unary_unary(f"/{SERVICE}/ServerReady")
+            await ready(b"", metadata=arm)
+            broken = infer(b"\xff", metadata=arm)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await broken
+        receipt = read(trailing["x-solera-receipt"], {"k1": KEY})
+        report = await reached(management, ("blue", 3), 2)
+    assert (receipt.arm, receipt.epoch, receipt.rows) == ("blue", 3, 1)
+    assert summed(report, "requests") == {("blue", 3): 2}
+    assert summed(report, "clientErrors") == {("blue", 3): 1}
