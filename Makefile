@@ -96,6 +96,21 @@ test: test-unit test-api test-e2e ## everything, on a real cluster (started if n
 test-unit: env ## pure tests, no cluster
 	$(BIN)/python -m pytest tests/unit -n 2 -q
 
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= http v1 v2 model receipt
+
+.PHONY: fuzz
+fuzz: .venv/.ready .venv/.native ## the server's parsers under a coverage-guided fuzzer, FUZZ_SECONDS each
+	@mkdir -p build/fuzz/found && rm -rf build/fuzz/model
+	@$(BIN)/python tests/fuzz/write_corpus.py build/fuzz/model
+	@python=$$($(BIN)/python tests/own_environment.py fuzz) && for target in $(FUZZ_TARGETS); do \
+	  mkdir -p build/fuzz/$$target && \
+	  $$python tests/fuzz/run.py $$target build/fuzz/model -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+	    -rss_limit_mb=3000 -artifact_prefix=build/fuzz/found/ build/fuzz/$$target tests/fuzz/corpus/$$target \
+	    > build/fuzz/$$target.log 2>&1 || { tail -40 build/fuzz/$$target.log; exit 1; }; \
+	  echo "fuzz $$target: $$(tail -1 build/fuzz/$$target.log)"; \
+	done
+
 .PHONY: test-api
 test-api: env ## against a real API server, without nodes
 	$(TOOL) build control-plane
@@ -106,7 +121,7 @@ test-e2e: env deploy ## whole cluster: real pods, real requests
 	KUBECONFIG=$$($(TOOL) kubeconfig) $(BIN)/python -m pytest tests/e2e -n 3 --dist worksteal -q
 
 # ---- benchmarks ----------------------------------------------------------------------------------
-# BENCH=quick: a few minutes, figures for orientation only. CASES=, SERVERS=: some of them, by name.
+# BENCH=short: half the time. BENCH=quick: a few minutes, figures for orientation only. CASES=, SERVERS=: some of them, by name.
 
 BENCH ?= full
 BENCHMARK := PYTHONPATH=tests/perf:tests $(BIN)/python -m serving_bench

@@ -1,7 +1,8 @@
 """
 The ceiling of what solera-server can do: its own HTTP layer with a reply that never changes.
 
-It parses each body with orjson, does nothing with it, and answers the bytes of a prediction for one row.
+It parses each body with orjson, does nothing with it, and answers the bytes of a prediction for one row. Like
+the model server it counts its answers for the metrics.
 Its paths are those of the model server, so that one load generator speaks to both:
 
     python tests/perf/fixed_server.py --name iris --host 127.0.0.1 --port 8080
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ import uvloop
 from solera_server.http_server import HttpServer
 from solera_server.limits import Limits
 from solera_server.message import Request, Response, json_response
+from solera_server.metrics import Metrics
 from solera_server.router import Route, Router
 
 if TYPE_CHECKING:
@@ -66,7 +69,8 @@ async def serve(name: str, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = HttpServer(router(name), Limits())
+    server = HttpServer(router(name), Limits(), Metrics(name, "fixed"))
+    gc.freeze()
     port = await server.listen(host, port)
     sys.stdout.write(f"http://{host}:{port}/v2/models/{name}\n")
     sys.stdout.flush()

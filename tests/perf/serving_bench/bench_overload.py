@@ -63,7 +63,11 @@ class Extent:
     after: float
 
 
-EXTENTS = {"full": Extent(3, 2.0, 6.0, 3.0), "quick": Extent(1, 1.0, 2.0, 2.0)}
+EXTENTS = {
+    "full": Extent(3, 2.0, 6.0, 3.0),
+    "short": Extent(2, 1.5, 4.0, 2.5),
+    "quick": Extent(1, 1.0, 2.0, 2.0),
+}
 
 
 @dataclass(frozen=True)

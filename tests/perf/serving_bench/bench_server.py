@@ -38,7 +38,7 @@ class Extent:
     starts: int
 
 
-EXTENTS = {"full": Extent(5, 2, 3), "quick": Extent(1, 1, 1)}
+EXTENTS = {"full": Extent(5, 2, 3), "short": Extent(3, 2, 2), "quick": Extent(1, 1, 1)}
 
 
 @dataclass(frozen=True)
