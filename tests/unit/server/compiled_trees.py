@@ -47,9 +47,13 @@ def using(name: str) -> Iterator[None]:
 
 def node_of(model: Any) -> Node:
     """Return a fitted model as the server reads it."""
+    return node_of_file(model_bytes(model))
+
+
+def node_of_file(content: bytes) -> Node:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model.skops"
-        path.write_bytes(model_bytes(model))
+        path.write_bytes(content)
         return read(path)
 
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from compiled_trees import KERNELS, answers, compiled, edges, expected, node_of, same_bits, thresholds, using
+from compiled_trees import (
+    KERNELS,
+    answers,
+    compiled,
+    edges,
+    expected,
+    node_of,
+    node_of_file,
+    same_bits,
+    thresholds,
+    using,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import (
@@ -33,7 +44,9 @@ from sklearn.tree import (
 )
 from threadpoolctl import threadpool_limits
 
-from solera_server.compiled.refusals import Refused
+from solera_server.compiled.node import Node
+from solera_server.compiled.refusals import NotCompilable, Refused
+from solera_trainer.model_bytes import model_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -321,3 +334,65 @@ def test_isolation_scores_are_those_of_scikit_learn() -> None:
     model = IsolationForest(n_estimators=20, max_features=0.5, random_state=0).fit(table)
     estimator = compiled(node_of(model))
     assert same_bits(estimator.score_samples(estimator.scores(table)), model.score_samples(table))
+
+
+def arrays_of(value: Any) -> Iterator[Any]:
+    """Yield the arrays of a node that hold trees' nodes or sets of categories."""
+    if isinstance(value, Node):
+        for name, part in value.state.items():
+            if name in ("nodes", "values", "raw_left_cat_bitsets") and isinstance(part, np.ndarray):
+                value.state[name] = part.copy()
+                yield value.state[name]
+            else:
+                yield from arrays_of(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from arrays_of(part)
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        for part in value.reshape(-1):
+            yield from arrays_of(part)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestClassifier(3, random_state=0),
+        GradientBoostingClassifier(n_estimators=3),
+        HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=3, categorical_features=[2]),
+    ],
+)
+def test_damaged_trees_are_refused_or_answer_alike(model: Any) -> None:
+    """A number of a node is changed: by both kernels the same trees are refused, and the same bits are given."""
+    table = np.random.default_rng(0).normal(size=(100, 3))
+    table[:, 2] = np.arange(100) % 7
+    model.fit(table, (table[:, 0] + table[:, 2] > 3).astype(int))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 2**32 - 1))
+    def law(seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        node = node_of_file(content)
+        chosen = list(arrays_of(node))
+        array = chosen[int(generator.integers(len(chosen)))]
+        fields = array.dtype.names
+        part = array[fields[int(generator.integers(len(fields)))]] if fields else array
+        flat = part.reshape(-1)
+        at = int(generator.integers(len(flat))) if len(flat) else 0
+        odd = [-1, 0, 1, 2, 5, 100] if part.dtype.kind in "iu" else [np.nan, np.inf, -np.inf, 0.0, 1e300]
+        value = odd[int(generator.integers(len(odd)))]
+        if len(flat):
+            flat[at] = np.array(value).astype(part.dtype) if part.dtype.kind != "u" else abs(int(value))
+        outcomes = []
+        for name in KERNELS:
+            with using(name), np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    found = answers(compiled(node), table)
+                except NotCompilable:
+                    outcomes.append(None)
+                else:
+                    outcomes.append([part.tobytes() for part in found])
+        assert outcomes[0] == outcomes[1]
+
+    content = model_bytes(model)
+    law()
