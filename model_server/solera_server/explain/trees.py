@@ -155,7 +155,7 @@ class TreeShap:
         return result.view(np.uint8)
 
     def _in_sets(self, codes: Matrix) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Say which codes are in the set that goes left, and which in the other; the rest count as missing."""
+        """Say which codes are in the set that goes left, and which in the other; others count as missing."""
         known = (codes >= 0) & (codes < _CODES)
         whole = np.where(known, codes, 0).astype(np.int64)
         words, bits = whole // 32, (whole % 32).astype(np.uint32)

@@ -27,7 +27,7 @@ async def v1() -> list:
         by_name = [dict(zip(NAMES, row, strict=True)) for row in ROWS.tolist()]
         for instances in (ROWS.tolist(), by_name):
             assert await client.infer(IRIS, {"instances": instances}, "iris") == {"predictions": LABELS}
-        explained = await client.explain(IRIS, {"instances": ROWS.tolist()}, "iris")
+        explained = await client.explain(IRIS, "iris", {"instances": ROWS.tolist()})
         assert explained["predictions"] == LABELS
         for one, label in zip(explained["explanations"], LABELS, strict=True):
             assert one["class"] == label
