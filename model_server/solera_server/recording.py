@@ -131,7 +131,7 @@ class Recording:
         family.add(len(layout.features), {**labels, "counted": "true"})
         yield family.add(self.what.left_out, {**labels, "counted": "false"})
         if self.replay is not None:
-            text = "Labels that are remembered, so that none counts twice."
+            text = "Places taken in the table of labels that were counted."
             yield Family("solera_server_feedback_remembered", "gauge", text).add(self.replay.entries, labels)
         counters = self.log_counters
         if counters is None:

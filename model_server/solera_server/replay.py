@@ -25,6 +25,8 @@ WAYS = 16
 BUCKETS = 16_384
 """262,144 places, 4 MiB; pages that were never written are not allocated."""
 
+_HEAD_BYTES = 64
+
 
 class Entry(enum.Enum):
     """What became of a label: counted for the first time, seen before, or of a time that is forgotten."""
@@ -43,8 +45,9 @@ class ReplayTable:
 
     def __init__(self, buckets: int = BUCKETS, ways: int = WAYS) -> None:
         kind = np.dtype([("horizon", "i8"), ("mark", "u8", (ways,)), ("issued", "u4", (ways,))])
-        self._memory = mmap.mmap(-1, kind.itemsize * buckets)
-        self._buckets: Any = np.ndarray((buckets,), kind, self._memory)
+        self._memory = mmap.mmap(-1, _HEAD_BYTES + kind.itemsize * buckets)
+        self._used = np.ndarray((1,), np.int64, self._memory)
+        self._buckets: Any = np.ndarray((buckets,), kind, self._memory, offset=_HEAD_BYTES)
         self._lock = os.memfd_create("solera-replay", os.MFD_CLOEXEC)
 
     def enter(self, nonce: bytes, row: int, issued: int, oldest: int) -> Entry:
@@ -68,6 +71,7 @@ class ReplayTable:
                 if issued <= times[place]:
                     return Entry.FORGOTTEN
                 bucket["horizon"] = int(times[place])
+            self._used[0] += marks[place] == 0
             bucket["mark"][place] = 0
             bucket["issued"][place] = issued
             bucket["mark"][place] = mark
@@ -75,8 +79,8 @@ class ReplayTable:
 
     @property
     def entries(self) -> int:
-        """How many labels are remembered."""
-        return int(np.count_nonzero(self._buckets["mark"]))
+        """How many places are taken; those of labels that are too old are taken until another needs one."""
+        return int(self._used[0])
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
