@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import TYPE_CHECKING
 
 from solera_server import openapi
@@ -87,6 +88,9 @@ class ModelPort:
         metrics.watch("solera_server_queued_requests", lambda: self.scheduler.queued)
         metrics.watch("solera_server_connections", lambda: server.connections)
         self._sockets = sockets
+        # The requests of one turn of the loop are more objects than the collector's default of 700, and
+        # nearly none of them is in a cycle.
+        gc.set_threshold(20_000, 20, 20)
         if self._certificates is not None:
             # Forked processes have what their parent read, which may be long ago.
             self._watching = asyncio.create_task(self._certificates.watch())
