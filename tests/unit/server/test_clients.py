@@ -95,3 +95,27 @@ async def test_curl(iris: Trained, tmp_path: Path) -> None:
         told = await run(curl, "-s", "-w", "%{http_code}", predict, "-H", "Content-Encoding: gzip", "-d", "x")
         assert told.endswith(b"415")
         assert b"a compressed body is not accepted" in told
+
+
+def code_of_the_documentation(language: str) -> list[str]:
+    page = Path(__file__).parents[3] / "docs" / "server" / "protocols.md"
+    parts = page.read_text(encoding="utf-8").split("```")
+    return [part.removeprefix(f"{language}\n") for part in parts[1::2] if part.startswith(f"{language}\n")]
+
+
+async def test_the_code_in_the_documentation(iris: Trained) -> None:
+    python = await asyncio.to_thread(environment, "clients")
+    async with both_models(iris) as (url, grpc_address):
+
+        def here(code: str) -> str:
+            return code.replace("localhost:8080", url.removeprefix("http://")).replace(
+                "localhost:9000", grpc_address
+            )
+
+        programs, scripts = code_of_the_documentation("python"), code_of_the_documentation("sh")
+        assert (len(programs), len(scripts)) == (2, 1)
+        found = [await run(python, "-c", here(code)) for code in programs]
+        assert found[0].split() == [b"{'predictions':", b"['setosa']}", b"['setosa']", b"[b'setosa']"]
+        assert found[1].count(b"e-0") >= 2, "two rows of probabilities"
+        told = await run("bash", "-c", here(scripts[0]))
+        assert json.loads(told)["outputs"][0]["data"] == ["setosa"]
