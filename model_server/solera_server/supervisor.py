@@ -40,9 +40,11 @@ log = logging.getLogger(__name__)
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _LOOK_SECONDS = 0.5
 _START_LOOK_SECONDS = 0.005
-# A worker that hangs is replaced after so many looks in a row that saw it hang: a machine that was asleep
-# makes all of them look hung once.
-_LOOKS_BEFORE_REPLACING = 10
+# A worker that hangs is replaced when it has been seen to hang for so long: a machine that was asleep makes
+# all of them look hung for a moment.
+_HANGING_SECONDS = 5.0
+# Stands for the process of the management port where others have the numbers of workers.
+_MANAGER = -1
 _MANAGER_SECONDS = 2.0
 # How much longer than a drain may take its workers are waited for.
 _PATIENCE_SECONDS = 5.0
@@ -97,7 +99,7 @@ class Supervisor:
         self._restarts = Restarts()
         self._workers: dict[int, _Child] = {}
         self._due: dict[int, float] = {}
-        self._hung: dict[int, int] = {}
+        self._hung: dict[int, float] = {}
         self._manager: _Child | None = None
         self._model: children.Model | None = None
         self._management_sockets: list[socket.socket] = []
@@ -250,14 +252,16 @@ class Supervisor:
             slot = next((slot for slot, child in self._workers.items() if child.pid == pid), None)
             if slot is not None:
                 self._worker_ended(slot, os.waitstatus_to_exitcode(status))
-            elif self._manager is not None and pid == self._manager.pid and self._deadline is None:
-                log.error(
-                    "the process of the management port ended",
-                    extra={"status": _words(os.waitstatus_to_exitcode(status))},
-                )
-                os.close(self._manager.control)
-                self._manager = None
-                self._start_manager()
+            elif self._manager is not None and pid == self._manager.pid:
+                self._manager_ended(os.waitstatus_to_exitcode(status))
+
+    def _manager_ended(self, code: int) -> None:
+        if self._manager is not None:
+            os.close(self._manager.control)
+            self._manager = None
+        log.error("the process of the management port ended", extra={"status": _words(code)})
+        if self._deadline is None:
+            self._replace(_MANAGER, code)
 
     def _worker_ended(self, slot: int, code: int) -> None:
         child = self._workers.pop(slot)
@@ -269,37 +273,43 @@ class Supervisor:
             if code != 0:
                 log.error("a worker ended while draining", extra={"worker": slot, "status": _words(code)})
             return
-        extra = {
-            "worker": slot,
-            "pid": child.pid,
-            "status": _words(code),
-            "seconds": round(monotonic() - child.started, 3),
-        }
-        delay = 0.0 if code == 0 else self._restarts.delay(monotonic())
-        if delay is None:
-            log.error("a worker ended; there have been too many", extra=extra)
-            self._failure = Failure(
-                Reason.INTERNAL_ERROR,
-                f"{Restarts.GIVE_UP} worker processes ended within {Restarts.WINDOW_SECONDS:.0f} s, "
-                f"the last by {_words(code)}.",
-            )
-            self._drain()
+        seconds = round(monotonic() - child.started, 3)
+        log.error(
+            "a worker ended and is replaced",
+            extra={"worker": slot, "pid": child.pid, "status": _words(code), "seconds": seconds},
+        )
+        self._replace(slot, code)
+
+    def _replace(self, slot: int, code: int) -> None:
+        """Start a process again, now or later; end the server when too many have ended."""
+        # Somebody told a worker to end; should one end so by itself, it must not be at full speed.
+        delay = Restarts.FIRST_DELAY_SECONDS if code == 0 else self._restarts.delay(monotonic())
+        if delay is not None:
+            self._due[slot] = monotonic() + delay
             return
-        log.error("a worker ended and is replaced", extra={**extra, "delay_seconds": delay})
-        self._due[slot] = monotonic() + delay
+        self._failure = Failure(
+            Reason.INTERNAL_ERROR,
+            f"{Restarts.GIVE_UP} processes of the server ended within {Restarts.WINDOW_SECONDS:.0f} s, "
+            f"the last by {_words(code)}.",
+        )
+        self._drain()
 
     def _start_due(self) -> None:
         for slot, due in list(self._due.items()):
             if due <= monotonic():
                 del self._due[slot]
-                self._start_worker(slot)
+                if slot == _MANAGER:
+                    self._start_manager()
+                else:
+                    self._start_worker(slot)
 
     def _replace_hung(self) -> None:
         for slot, child in self._workers.items():
             reason = self._board.hung(slot, self._options.stall_seconds)
-            self._hung[slot] = 0 if reason is None else self._hung.get(slot, 0) + 1
-            if self._hung[slot] >= _LOOKS_BEFORE_REPLACING:
-                self._hung[slot] = 0
+            if reason is None:
+                self._hung.pop(slot, None)
+            elif monotonic() - self._hung.setdefault(slot, monotonic()) >= _HANGING_SECONDS:
+                del self._hung[slot]
                 log.error("a worker hangs and is killed", extra={"worker": slot, "reason": reason})
                 os.kill(child.pid, signal.SIGKILL)
 
