@@ -1,8 +1,8 @@
 /*
  * Walking through trees.
  *
- * A walk is a chain of loads, each waiting for the one before. So several walks go on in step: through LANES
- * trees for one row, or for LANES rows through one tree, which then stays in the nearest cache. Sums are made
+ * A walk is a chain of loads, each waiting for the one before. So several walks go on in step: of one row through
+ * several trees, or of several rows through one tree, which then stays in the nearest cache. Sums are made
  * tree by tree in either case, and begin with the same number: a row's result has the same bits alone and in
  * company. Nothing here checks an index: trees.c did, once, when the forest was made.
  */
@@ -11,7 +11,10 @@
 #include <float.h>
 #include <math.h>
 
-#define LANES 8
+/* Walks in step, as measured: few trees wait for the nearest caches, many rows may hide the farther ones. */
+#define TREES_IN_STEP 12
+#define ROWS_IN_STEP 16
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* Bytes of rows that are taken through all trees together: they should stay in the nearest cache. */
@@ -41,18 +44,18 @@ INLINE uint32_t step(const Forest *forest, uint32_t at, const double *row, int m
     return node->left + ((value > node->threshold) | ((value != value) & missing_right));
 }
 
-/* Walk one row through `LANES` trees, or through fewer (the lanes left over repeat the last tree). */
+/* Walk one row through `TREES_IN_STEP` trees, or through fewer (the lanes left over repeat the last tree). */
 INLINE void walk_trees(const Forest *forest, const double *row, Py_ssize_t first, uint32_t *at, int missing,
                        int categorical)
 {
     uint32_t moved;
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < TREES_IN_STEP; lane++) {
         const Py_ssize_t tree = first + lane;
         at[lane] = forest->roots[tree < forest->tree_count ? tree : forest->tree_count - 1];
     }
     do {
         moved = 0;
-        for (int lane = 0; lane < LANES; lane++) {
+        for (int lane = 0; lane < TREES_IN_STEP; lane++) {
             const uint32_t next = step(forest, at[lane], row, missing, categorical);
             moved |= next ^ at[lane];
             at[lane] = next;
@@ -60,19 +63,19 @@ INLINE void walk_trees(const Forest *forest, const double *row, Py_ssize_t first
     } while (moved);
 }
 
-/* Walk `LANES` rows through one tree, or fewer (the lanes left over repeat the last row). */
+/* Walk `ROWS_IN_STEP` rows through one tree, or fewer (the lanes left over repeat the last row). */
 INLINE void walk_rows(const Forest *forest, const double *x, Py_ssize_t rows, Py_ssize_t tree, uint32_t *at,
                       int missing, int categorical)
 {
-    const double *row[LANES];
+    const double *row[ROWS_IN_STEP];
     uint32_t moved;
-    for (int lane = 0; lane < LANES; lane++) {
+    for (int lane = 0; lane < ROWS_IN_STEP; lane++) {
         row[lane] = x + (lane < rows ? lane : rows - 1) * forest->features;
         at[lane] = forest->roots[tree];
     }
     do {
         moved = 0;
-        for (int lane = 0; lane < LANES; lane++) {
+        for (int lane = 0; lane < ROWS_IN_STEP; lane++) {
             const uint32_t next = step(forest, at[lane], row[lane], missing, categorical);
             moved |= next ^ at[lane];
             at[lane] = next;
@@ -95,15 +98,16 @@ INLINE void add(const Forest *forest, Py_ssize_t tree, uint32_t leaf, double *su
     }
 }
 
-/* Score few rows: for each, LANES trees in step. */
+/* Score few rows: for each, TREES_IN_STEP trees in step. */
 INLINE void score_few(const Forest *forest, const double *x, Py_ssize_t n, double *out, int missing, int categorical)
 {
-    uint32_t at[LANES];
+    uint32_t at[TREES_IN_STEP];
     for (Py_ssize_t i = 0; i < n; i++) {
         const double *row = x + i * forest->features;
         double *sums = out + i * forest->outputs;
-        for (Py_ssize_t tree = 0; tree < forest->tree_count; tree += LANES) {
-            const Py_ssize_t lanes = forest->tree_count - tree < LANES ? forest->tree_count - tree : LANES;
+        for (Py_ssize_t tree = 0; tree < forest->tree_count; tree += TREES_IN_STEP) {
+            const Py_ssize_t left = forest->tree_count - tree;
+            const Py_ssize_t lanes = left < TREES_IN_STEP ? left : TREES_IN_STEP;
             walk_trees(forest, row, tree, at, missing, categorical);
             for (Py_ssize_t lane = 0; lane < lanes; lane++) {
                 add(forest, tree + lane, at[lane], sums);
@@ -112,17 +116,17 @@ INLINE void score_few(const Forest *forest, const double *x, Py_ssize_t n, doubl
     }
 }
 
-/* Score many rows: block by block, tree by tree, LANES rows in step. */
+/* Score many rows: block by block, tree by tree, ROWS_IN_STEP rows in step. */
 INLINE void score_many(const Forest *forest, const double *x, Py_ssize_t n, double *out, int missing, int categorical)
 {
     const Py_ssize_t fitting = BLOCK_BYTES / (Py_ssize_t)(sizeof(double) * (forest->features + forest->outputs));
-    const Py_ssize_t block = fitting < LANES ? LANES : fitting;
-    uint32_t at[LANES];
+    const Py_ssize_t block = fitting < ROWS_IN_STEP ? ROWS_IN_STEP : fitting - fitting % ROWS_IN_STEP;
+    uint32_t at[ROWS_IN_STEP];
     for (Py_ssize_t begin = 0; begin < n; begin += block) {
         const Py_ssize_t end = n - begin < block ? n : begin + block;
         for (Py_ssize_t tree = 0; tree < forest->tree_count; tree++) {
-            for (Py_ssize_t i = begin; i < end; i += LANES) {
-                const Py_ssize_t rows = end - i < LANES ? end - i : LANES;
+            for (Py_ssize_t i = begin; i < end; i += ROWS_IN_STEP) {
+                const Py_ssize_t rows = end - i < ROWS_IN_STEP ? end - i : ROWS_IN_STEP;
                 walk_rows(forest, x + i * forest->features, rows, tree, at, missing, categorical);
                 for (Py_ssize_t lane = 0; lane < rows; lane++) {
                     add(forest, tree, at[lane], out + (i + lane) * forest->outputs);
@@ -150,7 +154,7 @@ void forest_score(const Forest *forest, const double *x, Py_ssize_t n, int missi
             out[i * forest->outputs + output] = forest->start[output];
         }
     }
-    if (n < LANES) {
+    if (n < ROWS_IN_STEP) {
         DISPATCH(score_few, missing);
     } else {
         DISPATCH(score_many, missing);
@@ -165,10 +169,11 @@ void forest_score(const Forest *forest, const double *x, Py_ssize_t n, int missi
 INLINE void values_of_each(const Forest *forest, const double *x, Py_ssize_t n, double *out, int missing,
                            int categorical)
 {
-    uint32_t at[LANES];
+    uint32_t at[TREES_IN_STEP];
     for (Py_ssize_t i = 0; i < n; i++) {
-        for (Py_ssize_t tree = 0; tree < forest->tree_count; tree += LANES) {
-            const Py_ssize_t lanes = forest->tree_count - tree < LANES ? forest->tree_count - tree : LANES;
+        for (Py_ssize_t tree = 0; tree < forest->tree_count; tree += TREES_IN_STEP) {
+            const Py_ssize_t left = forest->tree_count - tree;
+            const Py_ssize_t lanes = left < TREES_IN_STEP ? left : TREES_IN_STEP;
             walk_trees(forest, x + i * forest->features, tree, at, missing, categorical);
             for (Py_ssize_t lane = 0; lane < lanes; lane++) {
                 out[i * forest->tree_count + tree + lane] = forest->values[forest->place[at[lane]]];

@@ -80,7 +80,7 @@ def main() -> None:
             refused += 1
             continue
         made += 1
-        for count in (0, 1, 9, 40):
+        for count in (0, 1, 17, 40):
             x = rows(generator, count)
             trees.score(x, np.empty((count, len(parts[8]))))
             if parts[5].shape[1] == 1:

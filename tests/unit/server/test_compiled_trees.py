@@ -166,7 +166,7 @@ def check(model: Any, table: Any, target: Any, generator: np.random.Generator) -
         with using(name):
             estimator = compiled(node)
             found[name] = answers(estimator, rows)
-            for step in (1, 7, 8):
+            for step in (1, 7, 16):
                 pieces = [answers(estimator, rows[i : i + step]) for i in range(0, len(rows), step)]
                 for together, parts in zip(found[name], zip(*pieces, strict=True), strict=True):
                     assert same_bits(np.concatenate(parts), together), f"{name}: rows in batches of {step}"
@@ -277,8 +277,8 @@ def test_many_classes_are_added_up_in_scikit_learns_order(model: Any, classes: i
         assert same_bits(found, wanted)
 
 
-@pytest.mark.parametrize("rows", [1, 8, 9, 1000])
-@pytest.mark.parametrize("trees", [1, 8, 9, 40])
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 33, 1000])
+@pytest.mark.parametrize("trees", [1, 12, 13, 40])
 def test_every_shape_of_work_is_complete(rows: int, trees: int) -> None:
     """Rows beyond a block, lanes left over: every row of every tree counts once."""
     generator = np.random.default_rng(rows + trees)
