@@ -101,12 +101,12 @@ FUZZ_TARGETS ?= http v1 v2 model receipt
 
 .PHONY: fuzz
 fuzz: .venv/.ready .venv/.native ## the server's parsers under a coverage-guided fuzzer, FUZZ_SECONDS each
-	@mkdir -p build/fuzz/found && rm -rf build/fuzz/model
-	@$(BIN)/python tests/fuzz/write_corpus.py build/fuzz/model
+	@mkdir -p build/fuzz/found && rm -rf build/fuzz/artifact
+	@$(BIN)/python tests/fuzz/write_corpus.py build/fuzz/artifact
 	@python=$$($(BIN)/python tests/own_environment.py fuzz) && for target in $(FUZZ_TARGETS); do \
-	  mkdir -p build/fuzz/$$target && \
-	  $$python tests/fuzz/run.py $$target build/fuzz/model -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
-	    -rss_limit_mb=3000 -artifact_prefix=build/fuzz/found/ build/fuzz/$$target tests/fuzz/corpus/$$target \
+	  mkdir -p build/fuzz/new/$$target && \
+	  $$python tests/fuzz/run.py $$target build/fuzz/artifact -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+	    -rss_limit_mb=3000 -artifact_prefix=build/fuzz/found/ build/fuzz/new/$$target tests/fuzz/corpus/$$target \
 	    > build/fuzz/$$target.log 2>&1 || { tail -40 build/fuzz/$$target.log; exit 1; }; \
 	  echo "fuzz $$target: $$(tail -1 build/fuzz/$$target.log)"; \
 	done
@@ -137,6 +137,10 @@ bench-overload: env ## goodput, refusals and recovery at up to ten times the cap
 .PHONY: bench-soak
 bench-soak: env ## memory over a million requests (REQUESTS=)
 	$(BENCHMARK).soak $(if $(REQUESTS),--requests $(REQUESTS))
+
+.PHONY: bench-profile
+bench-profile: env ## where the server's time goes (CASES=iris, CONNECTIONS=64)
+	$(BENCHMARK).where_time_goes --case $(or $(CASES),iris) --connections $(or $(CONNECTIONS),64)
 
 .PHONY: bench-page
 bench-page: .venv/.ready ## the figures and charts of the last runs into docs/performance.md

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def read(path: Path) -> Node:
             root = _Reader(archive).value(schema, 0)
     except (zipfile.BadZipFile, OSError, EOFError, orjson.JSONDecodeError) as error:
         raise ArtifactCorrupt(f"{path.name} cannot be read: {error}.") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, SyntaxError, TokenError) as error:
         # The tree has not the form that skops writes; skops may say more about it.
         raise NotCompilable(f"the model file is oddly made: {type(error).__name__}: {error}") from error
     if not isinstance(root, Node):
