@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import re
 import statistics
 import sys
 import time
@@ -48,8 +49,8 @@ class Subject:
 
 
 SUBJECTS = (
-    Subject("heavy-forest", 64, "forest of 2,000 trees, 64 rows (compiled)"),
-    Subject("network", 1, "neural network, 1 row (scikit-learn)"),
+    Subject("heavy-forest", 64, "forest of 2,000 trees, 64 rows"),
+    Subject("splines", 1, "splines and logistic regression, 1 row"),
 )
 
 
@@ -89,7 +90,6 @@ class Trial:
 
 class Overload:
     def __init__(self, subject: Subject, extent: Extent, build: Path, cpus: machine.Cpus) -> None:
-        self._subject = subject
         self._extent = extent
         self._build = build
         self._cpus = cpus
@@ -97,6 +97,8 @@ class Overload:
         asked = bodies(model, v2_plain_body, subject.rows)
         self._bodies = [body for body, _ in asked]
         self.running = Running(SERVERS["solera"], model, build, cpu=cpus.server)
+        kind = re.search(r'"predictor":\s*"([^"]+)"', self.running.tree.output())
+        self.title = f"{subject.title} ({kind[1] if kind else 'unknown'})"
 
     def capacity(self) -> float:
         """Good answers a second to clients that wait for each answer: the most, over the numbers of clients."""
@@ -121,7 +123,7 @@ class Overload:
         around = figures.windows(played.outcomes, fall - 1, fall + extent.after)
         others = figures.counts([*by_phase[0], *by_phase[2]])
         return Trial(
-            subject=self._subject.title,
+            subject=self.title,
             ratio=ratio,
             capacity=capacity,
             goodput_ratio=figures.goodput(by_phase[1], extent.load) / capacity,
@@ -176,7 +178,7 @@ def _run(subjects: Sequence[Subject], extent: Extent, build: Path, cpus: machine
                     trial = overload.trial(ratio)
                     trials.append(trial)
                     say(
-                        f"{subject.title}, round {number + 1}: {ratio:4} x {trial.capacity:.0f}/s  goodput "
+                        f"{overload.title}, round {number + 1}: {ratio:4} x {trial.capacity:.0f}/s  goodput "
                         f"{trial.goodput_ratio:.0%}  refusals p99 {trial.reject_p99_ms:.1f} ms  "
                         f"normal after {trial.recovered_s:.1f} s  {trial.counts}  generator: lag p99 "
                         f"{trial.lag_p99_ms:.1f} ms, {trial.generator_cpu:.0%} of its CPU"

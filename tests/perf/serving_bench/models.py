@@ -24,9 +24,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler
 from skops import io
 
 from solera_core import artifact
@@ -100,10 +99,10 @@ def _heavy_forest() -> _Source:
     return _numbers(load_breast_cancer(), RandomForestClassifier(n_estimators=2000, random_state=7))
 
 
-def _network() -> _Source:
-    """For overload: a model that stays in scikit-learn."""
-    network = MLPClassifier(hidden_layer_sizes=(64, 64), max_iter=200, random_state=7)
-    return _numbers(load_breast_cancer(), make_pipeline(StandardScaler(), network))
+def _splines() -> _Source:
+    """For overload: a model that is not compiled, so that scikit-learn predicts."""
+    splines = make_pipeline(SplineTransformer(n_knots=5), LogisticRegression(max_iter=2000))
+    return _numbers(load_breast_cancer(), splines)
 
 
 def _mixed() -> _Source:
@@ -222,7 +221,7 @@ SOURCES: dict[str, Callable[[], _Source]] = {
     "boosting": _boosting,
     "mixed": _mixed,
     "heavy-forest": _heavy_forest,
-    "network": _network,
+    "splines": _splines,
 }
 
 

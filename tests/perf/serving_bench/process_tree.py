@@ -92,6 +92,11 @@ class ProcessTree:
         self._signal(signal.SIGCONT, self._frozen)
         self._frozen = []
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the first process to end by itself, at most so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
     def stop(self, seconds: float = 1.0) -> None:
         """End the tree: SIGTERM, and SIGKILL for what is left."""
         self.thaw()
