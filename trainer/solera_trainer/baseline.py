@@ -64,7 +64,8 @@ def feature_histogram(feature: Feature, column: Column) -> Histogram:
 def outcome_clip(errors: Floats) -> float | None:
     """Return the bound of errors: ten times their root mean square, rounded up to a power of two."""
     finite = errors[np.isfinite(errors)]
-    size = float(np.sqrt(np.mean(finite**2))) * _CLIP if len(finite) else 0.0
+    with np.errstate(over="ignore"):  # an infinite bound is none
+        size = float(np.sqrt(np.mean(finite**2))) * _CLIP if len(finite) else 0.0
     return float(2.0 ** np.ceil(np.log2(size))) if 0 < size < 1e300 else None
 
 
@@ -74,7 +75,8 @@ def _of(bins: Bins, values: npt.NDArray[Any]) -> Histogram:
         finite = values[np.isfinite(values)]
         if len(finite):
             # Digits that the order of an addition changes would change the artifact's digest.
-            mean = float(f"{np.mean(finite):.12g}")
+            with np.errstate(over="ignore"):
+                mean = float(f"{np.mean(finite):.12g}")
             mean = mean if np.isfinite(mean) else None
     return Histogram(bins, tuple(count(bins, values).tolist()), mean)
 
