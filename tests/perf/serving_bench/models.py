@@ -19,11 +19,12 @@ import joblib
 import numpy as np
 import sklearn
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_breast_cancer, load_iris, make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler
 from skops import io
@@ -94,9 +95,14 @@ def _boosting() -> _Source:
     return _numbers(load_breast_cancer(), HistGradientBoostingClassifier(random_state=7))
 
 
-def _heavy_forest() -> _Source:
-    """For overload: compiled, and heavy all the same."""
-    return _numbers(load_breast_cancer(), RandomForestClassifier(n_estimators=2000, random_state=7))
+def _neighbours() -> _Source:
+    """For overload: compiled, and heavy for the size of its requests."""
+    data, target = make_classification(80_000, 30, n_informative=12, random_state=7)
+    names = [f"x{index}" for index in range(data.shape[1])]
+    rows = [dict(zip(names, row, strict=True)) for row in data.round(3).tolist()]
+    features = tuple(Feature(name, "Float", nullable=False) for name in names)
+    labels = ["yes" if one else "no" for one in target]
+    return _Source(KNeighborsClassifier(n_neighbors=15), features, rows, labels)
 
 
 def _splines() -> _Source:
@@ -220,7 +226,7 @@ SOURCES: dict[str, Callable[[], _Source]] = {
     "forest": _forest,
     "boosting": _boosting,
     "mixed": _mixed,
-    "heavy-forest": _heavy_forest,
+    "neighbours": _neighbours,
     "splines": _splines,
 }
 
