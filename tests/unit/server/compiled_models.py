@@ -56,10 +56,12 @@ class Pair:
 
     def agrees(self, table: pd.DataFrame, *, scale: float = 1.0) -> None:
         """Check the answers against scikit-learn's, and that both refuse the same rows."""
-        taken = [row for row in range(len(table)) if self._both_take(table.iloc[[row]])]
-        if not taken:
+        if self._taken_by_sklearn(table) is None:
+            rows = table
+        else:
+            rows = table.iloc[[row for row in range(len(table)) if self._both_take(table.iloc[[row]])]]
+        if not len(rows):
             return
-        rows = table.iloc[taken]
         found = self.same_bits_in_any_batch(rows)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -84,20 +86,24 @@ class Pair:
         return np.maximum(1.0, sizes.max(axis=1, initial=0.0))
 
     def _both_take(self, row: pd.DataFrame) -> bool:
+        refused = self._taken_by_sklearn(row)
+        if refused is None:
+            self.compiled.predict(self.batch(row), self.compiled.outputs)
+            return True
+        try:
+            answer = self.compiled.predict(self.batch(row), self.compiled.outputs)
+        except InputError:
+            return False
+        raise AssertionError(f"scikit-learn refuses {row.to_dict('records')}: {refused}; got {answer}")
+
+    def _taken_by_sklearn(self, table: pd.DataFrame) -> ValueError | None:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                self.model.predict(row)
+                self.model.predict(table)
         except ValueError as error:
-            try:
-                answer = self.compiled.predict(self.batch(row), self.compiled.outputs)
-            except InputError:
-                return False
-            raise AssertionError(
-                f"scikit-learn refuses {row.to_dict('records')}: {error}; got {answer}"
-            ) from None
-        self.compiled.predict(self.batch(row), self.compiled.outputs)
-        return True
+            return error
+        return None
 
 
 def _close(name: str, found: Any, expected: Any, margins: Any) -> None:
