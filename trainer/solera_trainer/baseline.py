@@ -75,7 +75,7 @@ def _of(bins: Bins, values: npt.NDArray[Any]) -> Histogram:
         finite = values[np.isfinite(values)]
         if len(finite):
             # Digits that the order of an addition changes would change the artifact's digest.
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 mean = float(f"{np.mean(finite):.12g}")
             mean = mean if np.isfinite(mean) else None
     return Histogram(bins, tuple(count(bins, values).tolist()), mean)
