@@ -19,6 +19,7 @@
 
   /* ---- the form ---- */
   const value = (feature, index) => {
+    if (!at("f" + index)) return data.example[feature.name];
     const missing = at("m" + index);
     if (missing && missing.checked) return null;
     const text = at("f" + index).value;

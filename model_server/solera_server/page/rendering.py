@@ -29,12 +29,15 @@ _HINTS = {
     BOOLEAN: "true or false",
 }
 _SHOWN_CATEGORIES = 8
+MAX_SHOWN = 200
+"""Features in the form and in the table; the others are sent as the stored example has them."""
 
 
 def page(loaded: LoadedModel, name: str, version: str, *, where: str) -> Response:
     """Return the page; ``where`` says, in words, what answers its form."""
     example = loaded.card.example
     features = loaded.schema.features
+    shown, others = features[:MAX_SHOWN], features[MAX_SHOWN:]
     data = {
         "model": name,
         "explains": loaded.explainer is not None,
@@ -45,17 +48,20 @@ def page(loaded: LoadedModel, name: str, version: str, *, where: str) -> Respons
             {"name": feature.name, "type": feature.type, "datatype": ADVERTISED.get(feature.type, "BYTES")}
             for feature in features
         ],
+        "example": {feature.name: example.get(feature.name) for feature in others},
     }
+    more = f"{len(others)} more features are not shown; the form sends them as the example has them."
     script, style = _part("page.js"), _part("page.css")
     body = Template(_part("page.html")).substitute(
         title=escape(name),
         version=escape(version),
         where=escape(where),
+        more=f'<p class="note">{more}</p>' if others else "",
         style=style,
         script=script,
         data=_data(data),
-        fields="\n".join(_field(index, feature, example) for index, feature in enumerate(features)),
-        schema="\n".join(_row(feature) for feature in features),
+        fields="\n".join(_field(index, feature, example) for index, feature in enumerate(shown)),
+        schema="\n".join(_row(feature) for feature in shown),
         card="\n".join(
             f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts(loaded, name, version)
         ),

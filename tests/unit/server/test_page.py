@@ -21,7 +21,7 @@ from solera_server.limits import Limits
 from solera_server.load import LoadedModel, load
 from solera_server.message import Head, Request
 from solera_server.page.card import Card, facts, first_example
-from solera_server.page.rendering import page
+from solera_server.page.rendering import MAX_SHOWN, page
 from solera_server.page.service import ManagementPage
 
 if TYPE_CHECKING:
@@ -216,6 +216,18 @@ def test_the_card_says_what_was_trained_on_what(loaded_iris):
     assert terms["Split"] == "Group by plant, 20% held out"
     assert terms["Seed"] == "0"
     assert terms["Explained by"] == "linear, on the scale logits"
+
+
+def test_a_wide_model_has_a_form_of_bounded_size(loaded_iris):
+    features = tuple(Feature(f"x{index}", "Float") for index in range(5000))
+    schema = Schema("Regression", Target("y", "Float"), features)
+    card = Card(example={"x4999": 7.5})
+    args = (loaded_iris.predictor, loaded_iris.digest, "1.9.1", None, "no method", card)
+    found = shown(LoadedModel(schema, *args))
+    assert len([one for one in found.named("input") if str(one["id"]).startswith("f")]) == MAX_SHOWN
+    assert "4800 more features" in found.text
+    assert len(found.data["features"]) == 5000
+    assert found.data["example"]["x4999"] == 7.5
 
 
 async def test_the_management_port_shows_it_and_answers_its_form(iris):
