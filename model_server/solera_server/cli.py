@@ -35,6 +35,8 @@ _LIMIT_OPTIONS = (
     ("--max-connections", "connections", int, "connections open at a time, for each port"),
     ("--max-in-flight", "in_flight", int, "predictions that wait or run; beyond that 503"),
     ("--max-wait", "wait_seconds", float, "seconds that a prediction may wait by estimate; beyond that 503"),
+    ("--max-bodies-bytes", "bodies_bytes", int, "bodies of all requests that arrive or wait, bytes"),
+    ("--max-unread-bytes", "unread_bytes", int, "answers that clients have not taken, in all, bytes"),
     ("--receive-timeout", "receive_seconds", float, "seconds in which a request must arrive"),
     ("--idle-timeout", "idle_seconds", float, "seconds after which an idle connection is closed"),
     ("--connection-max-age", "connection_age_seconds", float, "seconds after which a connection is ended"),

@@ -46,7 +46,7 @@ class Shared:
         self.router = router
         self.limits = limits
         self.known = KnownHeads(limits.body_bytes, limits.header_bytes)
-        self.bodies = Budget(limits.bodies_bytes)
+        self.bodies = Budget(max(limits.bodies_bytes, limits.body_bytes))
 
 
 class RequestReader:

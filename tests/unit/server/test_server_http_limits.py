@@ -189,6 +189,42 @@ async def test_a_client_that_does_not_take_a_last_answer_is_cut() -> None:
         writer.transport.abort()
 
 
+async def test_answers_that_are_not_taken_are_bounded_in_all(caplog: pytest.LogCaptureFixture) -> None:
+    """The connection that holds the most is cut; the others go on."""
+    async with echoing(Limits(unread_bytes=20 * 1024 * 1024)) as echo:
+        slow = [await connect_to_read_slowly(echo.port) for _ in range(2)]
+        for _, writer in slow:
+            writer.write(get("/large", close=False))
+        await until(lambda: echo.server.connections == 1)
+        assert "cut a connection" in caplog.text
+        received = 0
+        for reader, writer in slow:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                received += len(await reader.readexactly(len(LARGE)))
+            except (ConnectionResetError, asyncio.IncompleteReadError):
+                writer.transport.abort()
+        assert received == len(LARGE)
+        assert only(await ask(echo.port, get("/echo"))).status == 200
+        for _, writer in slow:
+            writer.close()
+
+
+async def test_bodies_in_all_are_bounded() -> None:
+    async with echoing(Limits(body_bytes=1000, bodies_bytes=1500)) as echo:
+        slow_reader, slow = await asyncio.open_connection("127.0.0.1", echo.port)
+        slow.write(post("/echo", b"x" * 1000, close=False)[:-100])
+        await until(lambda: echo.server.shared.bodies.used > 0)
+        answer = only(await ask(echo.port, POST_HEAD + b"Content-Length: 1000\r\n\r\n", b"y" * 900))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert "bodies of all requests together" in error_of(answer)
+        assert only(await ask(echo.port, post("/echo", b"small"))).status == 200
+        slow.write(b"x" * 100)
+        assert b"200 OK" in await slow_reader.readuntil(b"\r\n\r\n")
+        slow.close()
+        await until(lambda: echo.server.shared.bodies.used == 0)
+
+
 async def test_everything_answered_is_counted(echo: Echo) -> None:
     await ask(echo.port, get("/echo"))
     await ask(echo.port, get("/nothing"))
