@@ -35,7 +35,7 @@ $(UV_HOME)/bin/uv: requirements/uv.txt
 	@$(UV) pip sync -q --require-hashes --python $(BIN)/python requirements/dev.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
-	@$(MAKE) -s .venv/.native  # the sync has removed what no list names
+	@$(MAKE) -s .venv/.native >/dev/null  # the sync has removed what no list names
 
 # The server's C extension; without a compiler or Python's headers its numpy twin serves, with the same results.
 NATIVE := $(wildcard native/*.c native/*.h) native/setup.py native/pyproject.toml
