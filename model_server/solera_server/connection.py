@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._state = _State.CLOSED
         if self._current is not None:
             self._current.abandoned = True
+            self._current.body = b""  # it may wait in a queue, and its bytes are no longer counted
             self._release(self._current)
             self._current = None
         self._drop()
