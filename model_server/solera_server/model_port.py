@@ -67,6 +67,7 @@ class ModelPort:
         others = {
             **recorder.routes(),
             **explain.routes(options.name, version, loaded, options.limits, loop),
+            **self._page(loaded, version),
         }
         serving = Serving(
             options.name,
@@ -77,11 +78,7 @@ class ModelPort:
             metrics,
             options.limits,
             recorder=recorder,
-            extra_routes={
-                **others,
-                **openapi.routes(options.name, version, loaded, options.limits, others),
-                **self._page(loaded, version),
-            },
+            extra_routes={**others, **openapi.routes(options.name, version, loaded, options.limits, others)},
         )
         server = self._server = HttpServer(serving.router(), options.limits, metrics, recorder, self._access)
         metrics.watch("solera_server_in_flight_requests", lambda: self.scheduler.in_flight)

@@ -29,6 +29,8 @@ def add_others(
 ) -> None:
     """Add the operations of those paths in ``others`` that a client may use, with their schemas."""
     paths, components = document["paths"], document["components"]["schemas"]
+    if "/" in others:  # the page, for who asks for HTML
+        paths["/"]["get"]["responses"]["200"]["content"]["text/html"] = {"schema": {"type": "string"}}
     if f"/v1/models/{name}:feedback" in others:
         paths[f"/v1/models/{name}:feedback"] = {"post": _feedback(schema)}
     if not explainable:

@@ -14,6 +14,7 @@ from server_process import running, serve_arguments
 
 from own_environment import environment
 from solera_server.openapi import document
+from solera_server.openapi_others import add_others
 
 if TYPE_CHECKING:
     from server_artifacts import Trained
@@ -71,6 +72,22 @@ def test_what_is_referred_to_is_there(schema: Schema) -> None:
     found = of(schema)
     for one in references(found):
         assert one.removeprefix("#/components/schemas/") in found["components"]["schemas"]
+
+
+def test_what_other_parts_answer_is_there_where_they_are() -> None:
+    found = of(MIXED)
+    others = ["/", "/v1/models/m:feedback", "/v1/models/m:explain", "/v2/models/m/explain"]
+    add_others(found, "m", MIXED, LIMITS, others, explainable=True)
+    assert set(others) <= set(found["paths"])
+    assert set(found["paths"]["/"]["get"]["responses"]["200"]["content"]) == {"application/json", "text/html"}
+    assert {"403", "409", "410"} <= set(found["paths"]["/v1/models/m:feedback"]["post"]["responses"])
+    assert all(
+        one.removeprefix("#/components/schemas/") in found["components"]["schemas"]
+        for one in references(found)
+    )
+    less = of(MIXED)
+    add_others(less, "m", MIXED, LIMITS, others[2:], explainable=False)
+    assert less == of(MIXED), "what cannot be explained has no such operation"
 
 
 @pytest.mark.parametrize(
