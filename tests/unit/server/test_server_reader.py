@@ -140,6 +140,15 @@ streams = st.lists(
 @example((_PLAIN % b"1") * 8, [], [])
 @example(_PLAIN % b"\0", [], [_PLAIN % b"1"])
 @example((_PLAIN % b"1").replace(b"host: a", b"x-request-id: \0"), [], [_PLAIN % b"1"])
+@example((_PLAIN % b"1").replace(b"host: a", b"host: a\r\nx-request-id: 2") * 2, [], [])
+@example((_PLAIN % b"1").replace(b"host: a", b"host: a\r\nX-Request-Id: 2") * 2, [], [])
+@example((_PLAIN % b"1").replace(b"host: a", b"host: a\r\nconnection: close") * 2, [], [])
+@example((_PLAIN % b"1").replace(b": 3", b": 2001") + b"x" * 2001, [], [_PLAIN % b"1"])
+@example((_PLAIN % b"1").replace(b": 3", b": 03"), [], [_PLAIN % b"1"])
+@example((_PLAIN % b"1").replace(b": 3", b": 3, 3"), [], [_PLAIN % b"1"])
+@example((_PLAIN % b"1").replace(b": 3", b": +3"), [], [_PLAIN % b"1"])
+@example(_PLAIN % (b"1" * 900), [], [_PLAIN % b"1"])
+@example(_PLAIN % b'"', [], [_PLAIN % b"1"])
 def test_known_heads_change_nothing(stream: bytes, places: list[int], before: list[bytes]) -> None:
     knowing, forgetful = shared(KnownHeads), shared(_Forgetful)
     for earlier in before:
