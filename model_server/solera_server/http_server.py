@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from email.utils import formatdate
-from time import perf_counter
+from time import gmtime, perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from solera_server.connection import Connection
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _AGE_JITTER = 0.1
+_DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 # At the end of the server, a connection that began or was answered just now may have sent a request.
 _FRESH_SECONDS = 0.1
 
@@ -212,7 +213,7 @@ class HttpServer:
             self._observer.answered("other", status, None)
 
     def _set_date(self) -> None:
-        self.date = formatdate(usegmt=True).encode()
+        self.date = http_date()
         self.good_head = good_head(self.date)
 
     def _sweep(self) -> None:
@@ -221,3 +222,10 @@ class HttpServer:
         for connection in (*self._connections, *self._turned_away):
             connection.check(now)
         self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)
+
+
+def http_date(seconds: float | None = None) -> bytes:
+    """Return the date of a time (by default now) as HTTP writes it; ``email.utils`` is slow to import."""
+    year, month, day, hour, minute, second, weekday, *_ = gmtime(seconds)
+    date = b"%b, %02d %b %d" % (_DAYS[weekday], day, _MONTHS[month - 1], year)
+    return b"%b %02d:%02d:%02d GMT" % (date, hour, minute, second)

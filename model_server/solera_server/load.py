@@ -9,7 +9,6 @@ of types.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -165,6 +164,8 @@ def _trained_with(provenance: Any) -> str:
 
 def _check_runtime(trained: str) -> str:
     """Return the version of the installed scikit-learn, which must be of the model's minor version."""
+    import importlib.metadata
+
     try:
         here = importlib.metadata.version("scikit-learn")
     except importlib.metadata.PackageNotFoundError:

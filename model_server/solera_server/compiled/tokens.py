@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import re
 import unicodedata
 from functools import cache
@@ -113,6 +111,9 @@ def english_stop_words() -> frozenset[str]:
     Raises NotCompilable where scikit-learn is not installed.
     """
     try:
+        import importlib.metadata
+        import importlib.util
+
         path = importlib.metadata.distribution("scikit-learn").locate_file(_STOP_WORDS_FILE)
         spec = importlib.util.spec_from_file_location("solera_stop_words", str(path))
         module = importlib.util.module_from_spec(cast("Any", spec))

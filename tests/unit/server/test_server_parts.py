@@ -6,12 +6,16 @@ import json
 import logging
 import subprocess
 import sys
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from solera_server import cli, logs
+from solera_server.http_server import http_date
 from solera_server.metrics import BUCKETS, Metrics
 from solera_server.threads import UNLIMITED, cpus, limit_threads, quota, usable_cpus
 
@@ -73,12 +77,15 @@ def test_the_quota_of_both_versions_of_cgroups(tmp_path: Path) -> None:
 
 
 def test_the_command_line_imports_no_numpy_before_it_sets_threads() -> None:
-    """And nothing of the server imports the specification's types."""
+    """And nothing of the server imports the specification's types, nor at its start what is large."""
     code = (
         "import sys, solera_server.cli\n"
         "assert 'numpy' not in sys.modules\n"
         "import solera_server.run, solera_server.fetch\n"
         "assert not [name for name in sys.modules if name == 'pydantic' or name.startswith('solera_core.spec')]\n"
+        "large = {'pandas', 'scipy', 'sklearn', 'skops', 'fsspec', 's3fs', 'aiohttp', 'grpc', 'pyarrow',\n"
+        "         'prometheus_client', 'email', 'importlib.metadata'}\n"
+        "assert not large & sys.modules.keys(), large & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -149,3 +156,8 @@ def test_histogram_counts_each_value_once_at_its_bound() -> None:
     assert f'_bucket{{le="{BUCKETS[-1]}",{labels}}} 3.0' in text
     assert f'_bucket{{le="+Inf",{labels}}} 4.0' in text
     assert "solera_server_request_duration_seconds_sum" in text
+
+
+@given(st.integers(0, 10_000_000_000))
+def test_dates_are_those_of_http(seconds: int) -> None:
+    assert http_date(seconds).decode() == formatdate(seconds, usegmt=True)
