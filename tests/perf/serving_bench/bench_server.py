@@ -18,12 +18,16 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serving_bench import machine, models, wrk
 from serving_bench.cases import CASES, CONNECTIONS, Case, bodies
 from serving_bench.records import Point, Record, Sample, record, write_records
 from serving_bench.running import NotCorrect, Running
 from serving_bench.servers import SERVERS, V1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WARM_SECONDS = 0.3
 CHECKED = 16
@@ -64,9 +68,15 @@ class Bench:
         self.starts: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.failures: list[str] = []
 
-    def run(self) -> list[Record]:
+    def run(self, save: Callable[[list[Record]], None]) -> list[Record]:
+        """Measure everything; ``save`` gets all records so far after each model."""
         for name in dict.fromkeys(case.model for case in self._plan.cases):
             self._measure_model(models.model(name, self._plan.build))
+            save(self.records())
+        return self.records()
+
+    def records(self) -> list[Record]:
+        """The medians so far, in the order of cases, connections and servers."""
         found: list[Record] = []
         case_order, servers = [case.name for case in self._plan.cases], list(SERVERS)
         for (point, server), samples in self.samples.items():
@@ -141,7 +151,8 @@ class Bench:
             one.tree.freeze()
         say(
             f"  round {number + 1} {case.name:9} {point.connections:3} {one.server.name:13}"
-            f"{load.throughput:9.0f}/s  p50 {load.p50_ms:8.2f} ms  p99 {load.p99_ms:8.2f} ms"
+            f"{load.throughput:9.0f}/s  p50 {load.p50_ms:8.2f} ms  p99 {load.p99_ms:8.2f} ms  "
+            f"CPU {used / load.seconds:4.0%}, generator's {load.generator_cpu:4.0%}"
         )
 
 
@@ -186,13 +197,19 @@ def main() -> int:
     chosen = plan(options)
     begin = time.monotonic()
     bench = Bench(chosen, cpus)
-    found = bench.run()
+    found = bench.run(lambda records: write_records(options.out, records))
     facts["minutes"] = f"{(time.monotonic() - begin) / 60:.0f}"
     facts["extent"] = (
         f"{chosen.extent.rounds} rounds of {chosen.extent.seconds} s, {chosen.extent.starts} starts"
     )
-    facts["wrk"] = "wrk, 1 thread"
-    write_records(options.out, found)
+    facts["generator"] = f"{wrk.version()}, 1 thread"
+    busiest = max(
+        (sample.load.generator_cpu, f"{point}, {name}")
+        for (point, name), samples in bench.samples.items()
+        for sample in samples
+    )
+    facts["generator's CPU"] = f"at most {busiest[0]:.0%} ({busiest[1]})"
+    facts["scikit-learn"] = models.sklearn.__version__
     options.out.with_name(f"{options.out.stem}-run.json").write_text(json.dumps(facts, indent=1))
     from serving_bench import server_report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Load:
     p99_ms: float
     errors: int
     statuses: int
+    generator_cpu: float = 0.0
+    """Share of its CPU that the generator took: near 1 it was the bottleneck."""
 
     @property
     def throughput(self) -> float:
@@ -77,11 +80,19 @@ def require_wrk() -> None:
             raise RuntimeError("wrk is missing: install the package wrk of your distribution.")
 
 
+def version() -> str:
+    """Its first line about itself, such as "wrk debian/4.1.0"."""
+    told = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
+    return " ".join(told.split()[:2])
+
+
 def load(
     url: str, bodies: Sequence[bytes], connections: int, seconds: int, *, cpu: int | None, folder: Path
 ) -> Load:
     """Send ``bodies`` in turn over ``connections`` for whole ``seconds`` and return what came of it."""
+    before = _children_seconds()
     output = _run(SCRIPT, url, bodies, connections, seconds, cpu=cpu, folder=folder)
+    used = _children_seconds() - before
     line = next(line for line in output.splitlines() if line.startswith("RESULT "))
     result = json.loads(line.removeprefix("RESULT ").replace("nan", "0"))
     broken = sum(result[kind] for kind in ("connect", "read", "write", "timeout"))
@@ -92,6 +103,7 @@ def load(
         result["p99"] / 1000,
         broken + result["status"],
         result["status"],
+        used * 1e6 / result["microseconds"],
     )
 
 
@@ -103,6 +115,11 @@ def census(url: str, bodies: Sequence[bytes], connections: int, *, folder: Path)
         if line.startswith("STATUS "):
             counts[line[7:]] = counts.get(line[7:], 0) + 1
     return counts
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _run(
