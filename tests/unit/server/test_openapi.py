@@ -102,6 +102,12 @@ async def test_its_examples_are_taken_and_schemathesis_finds_nothing(
 ) -> None:
     trained: Trained = request.getfixturevalue(model)
     arguments = serve_arguments(trained.directory, "--name", model, "--drain-delay", "0", "--workers", "1")
+    if "coverage" in phases:  # with everything that a server may answer
+        keys = tmp_path / "keys"
+        keys.mkdir()
+        (keys / "one").write_bytes(bytes(range(32)))
+        (keys / "current").write_text("one", encoding="utf-8")
+        arguments += ["--receipt-keys", keys, "--page"]
     async with running(*arguments) as server:
         url = await server.url()
         async with httpx.AsyncClient(base_url=url) as client:
