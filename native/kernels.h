@@ -27,6 +27,7 @@ int arguments_check(const char *function, Py_ssize_t given, Py_ssize_t wanted);
 
 PyObject *linear(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *two_shares(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *distances(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *fill_rows(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *fill_records(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *fill_values(PyObject *module, PyObject *const *arguments, Py_ssize_t count);

@@ -5,8 +5,8 @@
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
-    FUNCTION(linear),      FUNCTION(two_shares),       FUNCTION(fill_rows),     FUNCTION(fill_records),
-    FUNCTION(fill_values), FUNCTION(fill_column), FUNCTION(tree_shap),     {NULL, NULL, 0, NULL},
+    FUNCTION(linear),      FUNCTION(two_shares),  FUNCTION(distances), FUNCTION(fill_rows), FUNCTION(fill_records),
+    FUNCTION(fill_values), FUNCTION(fill_column), FUNCTION(tree_shap), {NULL, NULL, 0, NULL},
 };
 
 static int add_types(PyObject *module)

@@ -10,7 +10,7 @@ import numpy as np
 
 from solera_server.compiled import kernels
 from solera_server.compiled.blocks import Matrix
-from solera_server.compiled.neighbors import reduced_distances
+from solera_server.compiled.kernels_numpy import EUCLIDEAN
 from solera_server.compiled.node import Node
 from solera_server.compiled.refusals import Refused
 from solera_server.compiled.registry import SUMS, Context, Estimator, estimator
@@ -43,6 +43,7 @@ class KernelSums:
     """Sums over stored rows of the kernel with them times ``weights`` (stored rows, outputs)."""
 
     exactness = SUMS
+    exponentials = True
     native = kernels.NATIVE
     takes_sparse = False
     finite_scores = False
@@ -50,7 +51,6 @@ class KernelSums:
     def __init__(self, points: Matrix, kernel: Kernel, weights: Matrix, intercept: Matrix) -> None:
         self.n_features = points.shape[1]
         self._turned = np.ascontiguousarray(points.T)
-        self._columns = list(self._turned)
         self._kernel = kernel
         self._weights = weights
         self._intercept = intercept
@@ -62,8 +62,8 @@ class KernelSums:
         with np.errstate(all="ignore"):
             values = np.empty((len(X), len(self._zeros)))
             if self._kernel.kind == "rbf":
-                for number, row in enumerate(X.tolist()):
-                    values[number] = reduced_distances(self._columns, row, "euclidean")
+                for number, row in enumerate(np.ascontiguousarray(X)):
+                    kernels.distances(self._turned, row, EUCLIDEAN, values[number])
                 values *= -self._kernel.gamma
                 np.exp(values, values)
             else:

@@ -38,6 +38,7 @@ NATIVE: bool = _kernels is not kernels_numpy
 if TYPE_CHECKING:
     from solera_server.compiled.kernels_numpy import (
         Trees,
+        distances,
         fill_column,
         fill_records,
         fill_rows,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
 else:
     Trees = _kernels.Trees
+    distances = _kernels.distances
     fill_column = _kernels.fill_column
     fill_records = _kernels.fill_records
     fill_rows = _kernels.fill_rows
@@ -57,6 +59,7 @@ else:
 __all__ = [
     "NATIVE",
     "Trees",
+    "distances",
     "fill_column",
     "fill_records",
     "fill_rows",

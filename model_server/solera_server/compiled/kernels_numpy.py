@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     Texts = tuple[list[str | float], ...]
 
-__all__ = ["Trees", "fill_column", "fill_records", "fill_rows", "fill_values", "linear", "two_shares"]
+__all__ = [
+    "Trees",
+    "distances",
+    "fill_column",
+    "fill_records",
+    "fill_rows",
+    "fill_values",
+    "linear",
+    "two_shares",
+]
 
 LARGEST_INTEGER = 2**53
 FEW_NUMBERS = 4096
@@ -48,6 +57,29 @@ def linear(x: Matrix, weights: Matrix, intercept: NDArray[np.float64], out: Matr
     for column in range(x.shape[1]):
         out += x[:, column, None] * weights[column]
     out += intercept
+
+
+EUCLIDEAN, MANHATTAN, CHEBYSHEV = range(3)
+
+
+def distances(columns: Matrix, row: NDArray[np.float64], metric: int, out: NDArray[np.float64]) -> None:
+    """
+    Set ``out`` (points,) to the distances of ``row`` (features,) from points, ``columns`` (features, points).
+
+    ``metric`` is EUCLIDEAN (squared), MANHATTAN or CHEBYSHEV. Each sum begins at 0.0 and takes the features
+    in their order.
+    """
+    out[:] = 0.0
+    with np.errstate(over="ignore"):
+        for column, value in zip(columns, row.tolist(), strict=True):
+            part = column - value
+            if metric == EUCLIDEAN:
+                part *= part
+                out += part
+            elif metric == MANHATTAN:
+                out += np.absolute(part, part)
+            else:
+                np.maximum(out, np.absolute(part, part), out=out)
 
 
 def two_shares(sums: Matrix, factor: float, out: Matrix) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from solera_server.compiled import kernels
 from solera_server.compiled.blocks import Matrix
 from solera_server.compiled.links import column_sums
 from solera_server.compiled.node import STATE, Node, checked, checked_indices
@@ -20,30 +21,15 @@ from solera_server.compiled.refusals import Refused
 from solera_server.compiled.registry import BITS, SUMS, Context, Estimator, estimator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
 METRICS = ("euclidean", "manhattan", "chebyshev")
+"""In the order of the numbers by which kernels.distances knows them."""
+
 MAX_DEPTH = 60
 _REFUSED = "a number is missing or infinite"
-
-
-def reduced_distances(columns: Sequence[Any], row: Sequence[float], metric: str) -> Matrix:
-    """Return the distances of a row from all points, one column a feature; euclidean ones squared."""
-    total: Matrix = np.zeros(len(columns[0]))
-    for column, value in zip(columns, row, strict=True):
-        part = column - value
-        if metric == "euclidean":
-            part *= part
-            total += part
-        else:
-            np.absolute(part, part)
-            if metric == "manhattan":
-                total += part
-            else:
-                np.maximum(total, part, out=total)
-    return total
 
 
 class Heap:
@@ -132,14 +118,16 @@ class Tree:
 class Neighbors:
     """Finds the neighbours of each row, one row after the other."""
 
-    native = False
+    exponentials = False
+    native = kernels.NATIVE
     takes_sparse = False
     finite_scores = False
 
     def __init__(self, points: Matrix, metric: str, count: int, tree: Tree | None, targets: Any) -> None:
         self.n_features = points.shape[1]
-        self._columns = list(np.ascontiguousarray(points.T))
+        self._columns = np.ascontiguousarray(points.T)
         self._metric = metric
+        self._metric_number = METRICS.index(metric)
         self._count = count
         self._tree = tree
         self._targets = targets
@@ -148,16 +136,16 @@ class Neighbors:
         """Yield for each row the indices of its neighbours, nearest first, and their distances."""
         if not np.isfinite(X).all():
             raise Refused(_REFUSED)
-        for row in X.tolist():
-            with np.errstate(over="ignore"):
-                distances = reduced_distances(self._columns, row, self._metric)
+        distances = np.empty(self._columns.shape[1])
+        for row in np.ascontiguousarray(X):
+            kernels.distances(self._columns, row, self._metric_number, distances)
             chosen = self._chosen(row, distances)
             near: Matrix = distances[chosen]
             order = np.lexsort((chosen, near))
             near = near[order]
             yield chosen[order], np.sqrt(near) if self._metric == "euclidean" else near
 
-    def _chosen(self, row: list[float], distances: Matrix) -> Any:
+    def _chosen(self, row: Matrix, distances: Matrix) -> Any:
         count = self._count
         if count == len(distances):
             return np.arange(count)
@@ -169,7 +157,7 @@ class Neighbors:
         if (tied == tied[0]).all():
             return inside[np.argsort(distances[inside], kind="stable")[:count]]
         if self._tree is not None:
-            return np.array(self._tree.nearest(row, distances, count))
+            return np.array(self._tree.nearest(row.tolist(), distances, count))
         heap = Heap(count)
         for index in range(len(distances)):
             heap.push(float(distances[index]), index)
@@ -317,6 +305,7 @@ class Centres:
     """The number of the nearest centre."""
 
     exactness = SUMS
+    exponentials = False
     native = False
     takes_sparse = False
     finite_scores = True

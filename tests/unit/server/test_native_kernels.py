@@ -195,6 +195,24 @@ def test_shares_of_two_classes_have_the_bits_of_scipy(values: list[float], facto
         assert out.tobytes() == np.column_stack([1 - second, second]).tobytes()
 
 
+@given(seeds, st.integers(1, 3000), st.integers(1, 5), st.sampled_from([0, 1, 2]))
+@settings(deadline=None, max_examples=40)
+def test_distances_are_the_same_bits(seed: int, points: int, features: int, metric: int) -> None:
+    generator = np.random.default_rng(seed)
+    columns = generator.normal(size=(features, points)) * 10.0 ** generator.integers(-200, 200, (features, 1))
+    row = generator.choice(columns, axis=1)
+    found = []
+    for module in (native, plain):
+        out = np.empty(points)
+        module.distances(columns, row, metric, out)
+        found.append(out.tobytes())
+    assert found[0] == found[1]
+    gaps = np.abs(columns - row[:, None])
+    with np.errstate(over="ignore"):
+        wanted = [(gaps**2).sum(axis=0), gaps.sum(axis=0), gaps.max(axis=0)][metric]
+    assert np.allclose(out, wanted, rtol=1e-12)
+
+
 def stump(**changes: Any) -> Parts:
     """Two trees: x[1] up to 0.5 gives 1 or 2, a category of x[0] gives 3 or 4."""
     right = np.zeros((1, 16), dtype=np.uint32)
@@ -280,6 +298,9 @@ def test_arrays_of_another_kind_or_length_are_refused(changes: dict[str, Any]) -
         (native.linear, (np.zeros((2, 3)), np.zeros((3, 1)), np.zeros(1), np.zeros((1, 1)))),
         (native.linear, (np.zeros((2, 3))[:, ::2], np.zeros((2, 1)), np.zeros(1), np.zeros((2, 1)))),
         (native.two_shares, (np.zeros((2, 1)), 1.0, np.zeros((3, 2)))),
+        (native.distances, (np.zeros((2, 3)), np.zeros(3), 0, np.zeros(3))),
+        (native.distances, (np.zeros((2, 3)), np.zeros(2), 0, np.zeros(2))),
+        (native.distances, (np.zeros((2, 3)), np.zeros(2), 3, np.zeros(3))),
         (native.two_shares, (np.zeros((2, 2)), 1.0, np.zeros((2, 2)))),
         (native.fill_rows, ([[1.0]], b"f", np.zeros((2, 1)), ())),
         (native.fill_rows, ([[1.0]], b"s", np.zeros((1, 0)), ())),
