@@ -78,7 +78,7 @@ def load(directory: Path, digest: str | None) -> LoadedModel:
             "digest": manifest.digest,
             "seconds": round(perf_counter() - started, 3),
             "examples": rows,
-            "comparison": "bit-equal" if predictor.exact else "1e-9",
+            "comparison": "bit-equal" if predictor.portable else "1e-9",
             "predictor": predictor.kind,
             "native": predictor.native,
             **({} if predictor.reason is None else {"not_compiled": predictor.reason}),
@@ -132,7 +132,7 @@ def _compiled(
         return None, 0, f"compiling failed: {type(error).__name__}"
     # Never serve numbers that differ; scikit-learn's own answers decide whether the artifact is at fault.
     try:
-        return predictor, check_examples(predictor, schema, examples, exactly=predictor.exact), ""
+        return predictor, check_examples(predictor, schema, examples, exactly=predictor.portable), ""
     except Failure as failure:
         log.warning("the compiled model is not used", extra={"failure": failure.message})
         return None, 0, f"the compiled form failed its check: {failure.message}"

@@ -43,7 +43,10 @@ class Predictor(Protocol):
     """Whether native kernels compute, and not numpy or scikit-learn."""
 
     exact: bool
-    """Whether it gives the bits that scikit-learn gave in training; otherwise sums may differ in the last."""
+    """Whether it gives scikit-learn's bits; otherwise sums may differ in the last."""
+
+    portable: bool
+    """Whether the bits are the same on every machine: the examples must come out exactly."""
 
     merges: bool
     """Whether an answer does not depend on the other rows of a call, so that requests may be merged."""
@@ -76,7 +79,7 @@ class SklearnPredictor:
     def __init__(self, model: Any, schema: Schema, reason: str | None = None, *, exact: bool = False) -> None:
         self.reason = reason
         # What only compares, or adds in a fixed order, treats every row for itself.
-        self.exact = self.merges = exact
+        self.exact = self.portable = self.merges = exact
         self._model = model
         self._layout = Layout(schema.features)
         self._names = [feature.name for feature in schema.features]

@@ -23,6 +23,7 @@ class Likelihoods:
     """A classifier by logarithms of likelihoods, shape (rows, classes)."""
 
     exactness = SUMS
+    exponentials = True
     native = False
     has_probabilities = True
     takes_sparse = False

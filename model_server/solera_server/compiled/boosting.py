@@ -49,6 +49,8 @@ _EXPONENTIAL = frozenset({"HalfPoissonLoss", "HalfGammaLoss"})
 class Exponential(Forest):
     """Regression whose sums are logarithms."""
 
+    exponentials = True
+
     def predict(self, scores: Matrix) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             return np.exp(scores[:, 0])
@@ -57,6 +59,7 @@ class Exponential(Forest):
 class TwoClasses(Forest):
     """Two classes by one sum: half the log odds or the whole, as ``factor`` says."""
 
+    exponentials = True
     has_probabilities = True
     classes: NDArray[Any]
 
@@ -85,6 +88,7 @@ class TwoClasses(Forest):
 class ManyClasses(Forest):
     """Several classes by a sum each."""
 
+    exponentials = True
     has_probabilities = True
     classes: NDArray[Any]
 
@@ -301,6 +305,7 @@ def _boosted(node: Node) -> tuple[int, list[Node], Matrix]:
 class Votes(Forest):
     """Weighted votes of trees; the scores are the classes' sums of votes."""
 
+    exponentials = True
     has_probabilities = True
     classes: NDArray[Any]
 

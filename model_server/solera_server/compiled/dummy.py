@@ -18,6 +18,7 @@ class Constant:
     """One answer to every row. The scores are zeros, one a row."""
 
     exactness = BITS
+    exponentials = False
     native = False
     takes_sparse = True
     finite_scores = False

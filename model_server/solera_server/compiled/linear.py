@@ -28,6 +28,7 @@ class Sums:
     """Scores of shape (rows, outputs): X times ``weights`` (n_features, outputs), plus ``intercept``."""
 
     exactness = SUMS
+    exponentials = True
     native = kernels.NATIVE
     takes_sparse = True
     finite_scores = True

@@ -40,6 +40,7 @@ class Network:
     """Layers of weights (inputs, outputs) and shifts, with an activation after each."""
 
     exactness = SUMS
+    exponentials = True
     native = kernels.NATIVE
     takes_sparse = False
     finite_scores = False

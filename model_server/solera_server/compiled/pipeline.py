@@ -86,6 +86,8 @@ class CompiledPredictor:
         self._layout = Layout(schema.features)
         self.native = estimator.native
         self.exact = estimator.exactness == prepare.exactness == BITS
+        self.portable = self.exact and not estimator.exponentials
+        """Whether the bits are the same on every machine."""
         with_classes = schema.target.classes is not None and estimator.has_probabilities
         self.outputs: tuple[str, ...] = (PREDICT, PREDICT_PROBA) if with_classes else (PREDICT,)
 

@@ -48,6 +48,14 @@ class Estimator(Protocol):
         """BITS: equal to scikit-learn to the bit. SUMS: sums in a fixed order, where BLAS chooses its own."""
 
     @property
+    def exponentials(self) -> bool:
+        """
+        Whether outputs go through exponentials or the like, whose last bit numpy chooses by the processor.
+
+        Then answers are not compared to the bit with those of the machine that trained.
+        """
+
+    @property
     def native(self) -> bool:
         """Whether a native kernel computes it."""
 

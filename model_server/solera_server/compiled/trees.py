@@ -224,6 +224,7 @@ class Forest:
     """Trees whose leaves' values are added up: the scores are the sums, shape (rows, outputs)."""
 
     exactness = BITS
+    exponentials = False
     native = kernels.NATIVE
     takes_sparse = False
     finite_scores = False

@@ -96,18 +96,18 @@ def test_regressors(estimator: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", ["kd_tree", "ball_tree"])
 @pytest.mark.parametrize("p", [1, 2, np.inf])
-@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 4])
 def test_neighbours_at_equal_distances(algorithm: str, p: float, count: int, tmp_path: Path) -> None:
     """Which of the equally distant ones count is as the tree comes by them; labels are bit-equal even so."""
     generator = np.random.default_rng(count)
-    table = coarse(generator, 90)
+    table = coarse(generator, 60)
     estimator = KNeighborsClassifier(count, p=p, algorithm=algorithm, leaf_size=3)
     both = pair(
         behind_columns([FILL], table.columns, estimator), table, labels(generator, table, 4), tmp_path
     )
     assert both.compiled.exact
     ties = count_ties(both, table)
-    assert ties > 10, "the test wants ties"
+    assert ties > 5, "the test wants ties"
     both.agrees(table)
 
 

@@ -88,7 +88,7 @@ def test_classifiers(estimator: Any, classes: int, tmp_path: Path) -> None:
         behind_columns(STEPS, table.columns, estimator), table, labels(generator, table, classes), tmp_path
     )
     both.agrees(table.iloc[:16])
-    both.agrees(odd_numbers(generator, table, 10))
+    both.agrees(odd_numbers(generator, table, 6))
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS, ids=str)
@@ -98,7 +98,7 @@ def test_regressors(estimator: Any, tmp_path: Path) -> None:
     target = np.exp(generator.normal(size=150) / 4 + table["n0"].fillna(0).to_numpy() / table["n0"].std() / 8)
     both = pair(behind_columns(STEPS, table.columns, estimator), table, target, tmp_path)
     both.agrees(table.iloc[:16], scale=10)
-    both.agrees(odd_numbers(generator, table, 10), scale=10)
+    both.agrees(odd_numbers(generator, table, 6), scale=10)
 
 
 PROBABILITIES = [softmax, normalised_logistic, indicator_sums, log_softmax_exponentials, None]

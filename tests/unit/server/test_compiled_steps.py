@@ -102,7 +102,7 @@ def test_steps_are_bit_equal(steps: list[Any], tmp_path: Path) -> None:
     both = pair(behind_columns(named(steps), table.columns, DecisionTreeRegressor()), table, target, tmp_path)
     assert both.compiled.exact
     both.agrees(table.iloc[:12])
-    both.agrees(odd_numbers(np.random.default_rng(2), table, 12))
+    both.agrees(odd_numbers(np.random.default_rng(2), table, 8))
     same_matrix(both, table)
 
 
@@ -113,7 +113,7 @@ def test_steps_that_sum(steps: list[Any], tmp_path: Path) -> None:
     both = pair(behind_columns(named(steps), table.columns, LinearRegression()), table, target, tmp_path)
     assert not both.compiled.exact
     both.agrees(table.iloc[:12], scale=100)
-    both.agrees(odd_numbers(np.random.default_rng(2), table, 12), scale=1000)
+    both.agrees(odd_numbers(np.random.default_rng(2), table, 8), scale=1000)
 
 
 def same_matrix(both: Any, table: pd.DataFrame) -> None:
@@ -183,7 +183,7 @@ def test_an_unseen_category_is_named(tmp_path: Path) -> None:
         both.compiled.predict(both.batch(pd.DataFrame({"a": objects(["zz"])})), ("predict",))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_columns(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Column transformers as specs make them: some columns chosen, by name, place, slice or mask."""

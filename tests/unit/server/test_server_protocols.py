@@ -231,6 +231,7 @@ class SlowPredictor:
     reason = None
     native = False
     exact = True
+    portable = True
     merges = False
     outputs: tuple[str, ...] = ("predict",)
 
