@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +28,13 @@ class Cpus:
 
 
 def take_cpus() -> Cpus:
-    """Move this process to the generator's CPU and return both."""
+    """
+    Move this process to the generator's CPU and return both.
+
+    From now on SIGTERM ends it as Ctrl-C does, so that the servers end with it: some of them are stopped and
+    would stay so for ever.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     usable = sorted(os.sched_getaffinity(0))
     cpus = Cpus(usable[0], usable[-1])
     os.sched_setaffinity(0, {cpus.generator})
