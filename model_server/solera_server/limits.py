@@ -9,10 +9,11 @@ class Limits:
     Bounds of the HTTP layer and of the work that is accepted.
 
     Sizes are bytes, times are seconds. ``connections`` and ``in_flight`` count for the whole process:
-    ``in_flight`` are predictions that wait or run, the next one is answered 503; so is one that would
-    wait for longer than ``wait_seconds``. A connection that has been idle for ``spare_idle_seconds`` may be
-    closed to make room for a new one. One request has at most ``rows`` rows, ``cells`` rows times features, and ``scores`` rows times classes. ``bodies_bytes`` bounds
-    the bodies of requests that arrive or wait, in all; ``unread_bytes`` the answers that clients do not take.
+    ``in_flight`` are predictions that wait or run, the next one is answered 503; so is one that would wait
+    for longer than ``wait_seconds``. A connection that has been idle for ``spare_idle_seconds`` may be
+    closed to make room for a new one. One request has at most ``rows`` rows, ``cells`` rows times features,
+    and ``scores`` rows times classes. ``bodies_bytes`` bounds the bodies of requests that arrive or wait,
+    in all; ``unread_bytes`` the answers that clients do not take.
     """
 
     body_bytes: int = 1024 * 1024
