@@ -77,7 +77,8 @@ class RequestReader:
         self._head = Head()
         self._head_complete = False
         self._head_bytes = 0
-        self._chunks: list[bytes] = []
+        self._unread_bytes = 0  # that arrived since the parser last had something to say
+        self._body: bytes | bytearray = b""
         self._body_bytes = 0
         self._held = 0
         self._body_framing: bytes | None = None  # of a body behind a head that asks for an upgrade
@@ -91,11 +92,12 @@ class RequestReader:
             if not self.receiving:
                 data = self._take_known(data)
             if data:
-                in_head = self.receiving and not self._head_complete
+                before = self._progress()
                 self._parse(data)
-                if in_head and self.receiving and not self._head_complete:
-                    self._head_bytes += len(data)
-                    if self._head_bytes > self._limits.header_bytes:
+                if self.receiving:
+                    # A header or trailer that does not end would be kept by the parser, however long.
+                    self._unread_bytes = self._unread_bytes + len(data) if before == self._progress() else 0
+                    if self._head_bytes + self._unread_bytes > self._limits.header_bytes:
                         self.refuse(self._too_large_head())
         except httptools.HttpParserError as error:
             self.refuse(self._refusal or error_response(400, f"not a valid HTTP request: {error}"))
@@ -110,7 +112,7 @@ class RequestReader:
         """Read no more; a request that has not arrived as a whole is forgotten."""
         self.last = True
         self.receiving = False
-        self._chunks = []
+        self._body = b""
         self._bodies.give(self._held)
         self._held = 0
 
@@ -177,8 +179,8 @@ class RequestReader:
         self.begun = perf_counter()
         self._head = Head()
         self._head_complete = False
-        self._head_bytes = 0
-        self._chunks = []
+        self._head_bytes = self._unread_bytes = 0
+        self._body = b""
         self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -235,17 +237,21 @@ class RequestReader:
             if not self._bodies.take(size):
                 self._stop(self._bodies.refusal)
             self._held += size
-            self._chunks.append(chunk)
+            if not self._body:
+                self._body = chunk
+                return
+            # Not a list of chunks: an object costs many times a chunk of a byte or two.
+            if type(self._body) is bytes:
+                self._body = bytearray(self._body)
+            self._body += chunk
 
     def on_message_complete(self) -> None:
         if self._body_framing is not None:
             return  # the parser stops here for the upgrade, and the body is yet to come
         self._expect_receiving()
-        chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        request = Request(self._head, body, perf_counter(), self._respond)
+        request = Request(self._head, bytes(self._body), perf_counter(), self._respond)
         request.held, self._held = self._held, 0
-        self._chunks = []
+        self._body = b""
         self.receiving = False
         self._complete(request)
 
@@ -257,6 +263,10 @@ class RequestReader:
         if not request.head.keep_alive or len(pending) > self._limits.pipelined:
             request.last = True
             self.last = True
+
+    def _progress(self) -> tuple[Head, int, int, bool]:
+        """Return what changes when the parser has something to say of the message that it is in."""
+        return self._head, self._head_bytes, self._body_bytes, self._head_complete
 
     def _expect_receiving(self) -> None:
         if not self.receiving:

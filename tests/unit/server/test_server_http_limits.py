@@ -42,6 +42,21 @@ async def test_header_limits() -> None:
         assert answer.status == 414
 
 
+async def test_a_head_costs_the_same_however_it_is_cut() -> None:
+    async with echoing(Limits(header_bytes=2000)) as echo:
+        request = get("/echo", headers="".join(f"X-{i}: {'y' * 90}\r\n" for i in range(15)))
+        pieces = [request[start : start + 100] for start in range(0, len(request), 100)]
+        assert only(await ask(echo.port, *pieces)).status == 200
+
+
+@pytest.mark.parametrize("begun", [b"0\r\nX: ", b"0\r\nX", b"3;extension=", b'3;extension="'])
+async def test_what_follows_the_head_without_an_end_is_not_kept(begun: bytes) -> None:
+    async with echoing(Limits(header_bytes=2000, receive_seconds=20)) as echo:
+        head = POST_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+        answer = only(await ask(echo.port, head, begun, *[b"y" * 500] * 8))
+        assert answer.status == 431
+
+
 @pytest.mark.parametrize(
     "parts",
     [

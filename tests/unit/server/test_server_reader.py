@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -233,3 +234,22 @@ def test_bodies_in_all_are_bounded() -> None:
     whole.feed(head + b"x" * 2000)
     assert isinstance(whole.pending[0], Request)
     assert common.bodies.used == 5900
+
+
+def test_a_body_of_tiny_chunks_takes_the_memory_that_is_counted() -> None:
+    size = 500_000
+    reader = RequestReader(shared(_Forgetful, Limits()), _no_answer, lambda: None)
+    reader.feed(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+    piece = b"2\r\nab\r\n" * 1000
+    tracemalloc.start()
+    try:
+        for _ in range(size // 2000):
+            reader.feed(piece)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * size, f"{held} bytes are held for a body of {size}"
+    reader.feed(b"0\r\n\r\n")
+    request = reader.pending[0]
+    assert isinstance(request, Request)
+    assert (request.body, request.held) == (b"ab" * (size // 2), size)
