@@ -71,7 +71,15 @@ def load(directory: Path, digest: str | None) -> LoadedModel:
     version = trained
     if predictor is None:
         version = _check_runtime(trained)
-        predictor, rows = _by_sklearn(model_file, schema, examples, reason)
+        try:
+            predictor, rows = _by_sklearn(model_file, schema, examples, reason)
+        except (Failure, MemoryError):
+            raise
+        except Exception as error:
+            # What the file made of itself is foreign, and fails as it likes.
+            log.warning("the model does not answer its examples", exc_info=True)
+            message = f"the model does not answer its examples: {type(error).__name__}: {error}"
+            raise ArtifactCorrupt(message) from error
     log.info(
         "model loaded",
         extra={

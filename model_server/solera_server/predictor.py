@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,10 +13,12 @@ from solera_core.schema import frame
 from solera_server.batch import Batch, InputError, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from solera_core.schema import Column, Schema
     from solera_server.batch import Where
+
+log = logging.getLogger(__name__)
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -23,6 +27,8 @@ PREDICT_PROBA = "predict_proba"
 COMPILED = "compiled"
 SKLEARN = "scikit-learn"
 _SHOWN = 200
+# How long the value that a model refuses is looked for; a refusal must not cost much more than an answer.
+_SEARCH_SECONDS = 0.1
 # Estimators may work in float32 inside: what does not fit there is infinite to them.
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -83,21 +89,87 @@ class SklearnPredictor:
         self._model = model
         self._layout = Layout(schema.features)
         self._names = [feature.name for feature in schema.features]
+        self._taken: list[Column] | None = None
+        """A row that the model has answered: the first of its examples."""
+        self._refused_before = False
         with_classes = schema.target.classes is not None and hasattr(model, PREDICT_PROBA)
         self.outputs: tuple[str, ...] = (PREDICT, PREDICT_PROBA) if with_classes else (PREDICT,)
 
     def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         columns = self._layout.columns(batch)
-        rows = frame(dict(zip(self._names, columns, strict=True)))
         try:
-            # A number near the end of the range may overflow on the way; the answer then says so.
-            with np.errstate(all="ignore"):
-                return {name: np.asarray(getattr(self._model, name)(rows)) for name in outputs}
-        except ValueError:
-            refused = refused_value(columns, batch.where)
-            if refused is None:
+            found = self._answers(columns, outputs)
+        except ValueError as error:
+            if self._taken is None:
                 raise
-            raise InputError(refused) from None
+            # A model that has answered its examples is sound: the values of this request are what it refuses.
+            place = self._refused(columns, self._taken, outputs)
+            refusal = "the model does not take a value of this request"
+            if place is not None:
+                row, column = place
+                refusal = f"{batch.where(row, column)}: {_refusal(columns[column][row])}"
+            self._tell(error, refusal)
+            raise InputError(refusal) from None
+        if self._taken is None:
+            self._taken = [column[:1].copy() for column in columns]
+        return found
+
+    def _answers(self, columns: Sequence[Column], outputs: Sequence[str]) -> Outputs:
+        rows = frame(dict(zip(self._names, columns, strict=True)))
+        # A number near the end of the range may overflow on the way; the answer then says so.
+        with np.errstate(all="ignore"):
+            return {name: np.asarray(getattr(self._model, name)(rows)) for name in outputs}
+
+    def _refused(
+        self, columns: Sequence[Column], taken: Sequence[Column], outputs: Sequence[str]
+    ) -> tuple[int, int] | None:
+        """
+        Return row and feature of a value that the model refuses, found by halving.
+
+        None where that takes too long, or where no value is to blame alone.
+        """
+        deadline = perf_counter() + _SEARCH_SECONDS
+
+        def half(low: int, high: int, refuses: Callable[[int, int], bool]) -> int | None:
+            while high - low > 1:
+                if perf_counter() > deadline:
+                    return None
+                middle = (low + high) // 2
+                low, high = (low, middle) if refuses(low, middle) else (middle, high)
+            return low
+
+        def refuses(tried: Sequence[Column]) -> bool:
+            try:
+                self._answers(tried, outputs)
+            except ValueError:
+                return True
+            return False
+
+        row = half(0, len(columns[0]), lambda low, high: refuses([part[low:high] for part in columns]))
+        if row is None:
+            return None
+        own = [part[row : row + 1] for part in columns]
+        # With every value from the row that was taken the model answers; with the first ones it may not yet.
+        column = half(0, len(own), lambda _, high: not refuses([*taken[:high], *own[high:]]))
+        if column is None or not refuses([*taken[:column], own[column], *taken[column + 1 :]]):
+            return None
+        return row, column
+
+    def _tell(self, error: ValueError, refusal: str) -> None:
+        """Log what the model said: the first time for all to see, since clients decide how often it comes."""
+        level = logging.DEBUG if self._refused_before else logging.WARNING
+        self._refused_before = True
+        log.log(level, "the model refused a request", exc_info=error, extra={"answer": refusal})
+
+
+def _refusal(value: Any) -> str:
+    """Say why a model may not take a value."""
+    if not isinstance(value, str):
+        if np.isnan(value):
+            return "the model does not take a missing value here"
+        if abs(value) > _LARGEST:
+            return f"the model does not take a value that is infinite or larger than {_LARGEST:.3g}"
+    return "the model does not take this value"
 
 
 def refused_value(columns: Sequence[Column], where: Where) -> str | None:
@@ -108,14 +180,11 @@ def refused_value(columns: Sequence[Column], where: Where) -> str | None:
             missing = [row for row in odd if np.isnan(values[row])]
             extreme = [row for row in odd if not np.isnan(values[row])]
             if extreme:
-                place = where(int(extreme[0]), column)
-                return (
-                    f"{place}: the model does not take a value that is infinite or larger than {_LARGEST:.3g}"
-                )
+                return f"{where(int(extreme[0]), column)}: {_refusal(values[extreme[0]])}"
             if missing:
-                return f"{where(int(missing[0]), column)}: the model does not take a missing value here"
+                return f"{where(int(missing[0]), column)}: {_refusal(np.nan)}"
         else:
             for row, value in enumerate(values):
                 if not isinstance(value, str):
-                    return f"{where(row, column)}: the model does not take a missing value here"
+                    return f"{where(row, column)}: {_refusal(np.nan)}"
     return None

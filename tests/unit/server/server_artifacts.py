@@ -13,6 +13,7 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skops import io
@@ -96,6 +97,26 @@ def write_mixed(directory: Path) -> Trained:
     target = np.array([(row["visits"] > 25) ^ row["member"] for row in rows])
     examples = [*rows[:20], {**rows[0], "city": "Cádiz", "age": -1e9}]
     return _write(directory, schema, model, rows, target=target, examples=examples)
+
+
+def write_refusing(directory: Path) -> Trained:
+    """Write a model without a compiled form, which takes no unseen city, and nothing missing but an age."""
+    rows = [{"age": float(i % 7), "size": float(i), "city": ["Porto", "Jerez"][i % 2]} for i in range(60)]
+    schema = Schema(
+        "Classification",
+        Target("buys", "Boolean", (False, True)),
+        (Feature("age", "Float"), Feature("size", "Float"), Feature("city", "String")),
+    )
+    prepare = ColumnTransformer(
+        [
+            ("age", SimpleImputer(), ["age"]),
+            ("size", "passthrough", ["size"]),
+            ("city", OneHotEncoder(handle_unknown="error"), ["city"]),
+        ]
+    )
+    model = make_pipeline(prepare, OneVsRestClassifier(LogisticRegression(max_iter=500)))
+    target = np.array([row["size"] > 30 for row in rows])
+    return _write(directory, schema, model, rows, target=target, examples=rows[:20])
 
 
 def write_regression(directory: Path) -> Trained:
