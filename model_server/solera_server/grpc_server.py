@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from solera_server.limits import Limits
     from solera_server.serving import Serving
 
+    _Handle = Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[bytes]]
+
 log = logging.getLogger(__name__)
 
 PROTOCOL = "grpc"
@@ -67,6 +69,7 @@ class GrpcServer:
         self._access = access
         self._serving = serving
         self._observer = observer
+        self._limits = limits
         self._active = 0
         schema, outputs = serving.loaded.schema, serving.loaded.predictor.outputs
         codec = GrpcCodec(serving.name, serving.version, schema, outputs, limits)
@@ -82,11 +85,8 @@ class GrpcServer:
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
         }
-        handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._answering(name, call))
-            for name, call in calls.items()
-        }
-        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer)
+        handlers = {name: self._receiving(self._answering(name, call)) for name, call in calls.items()}
+        handlers["ModelInfer"] = self._receiving(self._infer)
         self._server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(SERVICE, handlers),
@@ -131,6 +131,30 @@ class GrpcServer:
 
     # -- calls ---------------------------------------------------------------------------------------
 
+    def _receiving(self, handle: _Handle) -> grpc.RpcMethodHandler:
+        """
+        Return a handler that waits for a call's message for as long as HTTP waits for a request.
+
+        To gRPC it is one of many messages: for a single one it would wait as long as the client likes, and
+        the call would take the place of another.
+        """
+        seconds = self._limits.receive_seconds
+
+        async def receive(_messages: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            body: Any = None
+            try:
+                async with asyncio.timeout(seconds):
+                    body = await context.read()
+            except TimeoutError:
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, f"the message did not arrive within {seconds:g} s"
+                )
+            if body is grpc.aio.EOF:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call came without its message")
+            return await handle(body, context)
+
+        return grpc.stream_unary_rpc_method_handler(receive)
+
     async def _infer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         request, answered = self._request(body, context, "ModelInfer")
         self._active += 1
@@ -152,9 +176,7 @@ class GrpcServer:
             self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())
         return await self._reply(request, response, context)
 
-    def _answering(
-        self, name: str, call: Callable[[bytes], Message]
-    ) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[bytes]]:
+    def _answering(self, name: str, call: Callable[[bytes], Message]) -> _Handle:
         async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             request, _ = self._request(body, context, name)
             try:
@@ -278,6 +300,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", limits.header_bytes),
         ("grpc.absolute_max_metadata_size", limits.header_bytes),
         ("grpc.max_concurrent_streams", _STREAMS_OF_A_CONNECTION),
+        ("grpc.max_allowed_incoming_connections", limits.connections),
         # Compressed messages are refused, as compressed bodies are: a small one may become a large one.
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.server_handshake_timeout_ms", milliseconds(limits.receive_seconds)),

@@ -246,6 +246,42 @@ async def test_limits(loaded_iris: LoadedModel) -> None:
         await one.client.call("ModelInfer", infer())
 
 
+async def test_a_message_that_does_not_arrive_takes_nobodys_place_for_long(loaded_iris: LoadedModel) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.sleep(60)
+        yield b""
+
+    limits = Limits(receive_seconds=0.5, connections=10, in_flight=5)  # ten calls at a time
+    async with answering(loaded_iris, limits) as one, connected(one.port) as other:
+        method = other.channel.stream_unary(f"/{SERVICE}/ModelInfer")
+        held = [method(nothing()) for _ in range(10)]
+        await asyncio.gather(*(call.wait_for_connection() for call in held))
+        for call in held:
+            assert await asyncio.wait_for(call.code(), 5) is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert await call.details() == "the message did not arrive within 0.5 s"
+        assert await one.client.call("ModelInfer", infer())
+
+
+async def test_a_call_without_a_message(iris_grpc: Answering) -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        for message in ():
+            yield message
+
+    call = iris_grpc.client.channel.stream_unary(f"/{SERVICE}/ModelInfer")(nothing(), timeout=10)
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await call.details() == "the call came without its message"
+
+
+async def test_connections_are_bounded(loaded_iris: LoadedModel) -> None:
+    async with answering(loaded_iris, Limits(connections=3)) as one:
+        await one.client.call("ServerLive", b"")
+        async with connected(one.port) as second, connected(one.port) as third, connected(one.port) as fourth:
+            await second.call("ServerLive", b"")
+            await third.call("ServerLive", b"")
+            assert (await fourth.refused("ServerLive", b"")).code() is grpc.StatusCode.UNAVAILABLE
+            await one.client.call("ServerLive", b"")
+
+
 async def test_compressed_messages_are_refused(iris_grpc: Answering) -> None:
     error = await iris_grpc.client.refused("ModelInfer", infer(3000), compression=grpc.Compression.Gzip)
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED
