@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from solera_core.nearest import did_you_mean
+from solera_core.nearest import mistyped
 from solera_server.batch import InputError
 from solera_server.columns import make_column
 from solera_server.json_input import shown
@@ -57,10 +57,11 @@ def decode_columns(layout: Layout, inputs: dict[str, Any], size: RequestSize) ->
     """
     features = layout.features
     names = [feature.name for feature in features]
+    known = frozenset(names)
     rows = None
     for name, values in inputs.items():
-        if name not in names:
-            raise InputError(f"inputs: unknown feature {shown(name)}.{did_you_mean(name[:100], names)}")
+        if name not in known:
+            raise InputError(f"inputs: unknown feature {shown(name)}.{mistyped(name[:100], names)}")
         if not isinstance(values, list):
             raise InputError(
                 f"inputs.{name}: expected a list of values, one for each row, got {shown(values)}"
@@ -111,7 +112,7 @@ def _by_name(features: Sequence[Feature], instances: list[dict[str, Any]]) -> li
         if not values.keys() <= known:
             extra = next(key for key in values if key not in known)
             raise InputError(
-                f"instances[{row}]: unknown feature {shown(extra)}.{did_you_mean(extra[:100], names)}"
+                f"instances[{row}]: unknown feature {shown(extra)}.{mistyped(extra[:100], names)}"
             )
         if len(values) < len(known):
             for feature in features:

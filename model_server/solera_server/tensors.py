@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from solera_core.nearest import did_you_mean
+from solera_core.nearest import mistyped
 from solera_core.schema import BOOLEAN, FLOAT, INTEGER, Feature
 from solera_server import binary_tensors
 from solera_server.array_columns import array_column, float_matrix
@@ -73,11 +73,12 @@ def decode_tensors(layout: Layout, tensors: Sequence[Tensor]) -> Batch:
     ):
         return _decode_matrix(layout, tensors[0])
     by_name: dict[str, Tensor] = {}
+    known = frozenset(names)
     for tensor in tensors:
-        if tensor.name not in names:
+        if tensor.name not in known:
             raise InputError(
                 f"{tensor.where}: no feature has the name {shown(tensor.name)}."
-                + did_you_mean(tensor.name[:100], names)
+                + mistyped(tensor.name[:100], names)
             )
         if tensor.name in by_name:
             raise InputError(f"{tensor.where}: a second tensor with the name {shown(tensor.name)}")
