@@ -76,8 +76,12 @@ def recoding(node: Node, features: int) -> Recoding | None:
 
 
 def _check_numerical(node: Node, step: Any) -> None:
-    """See that the other features stay as they are."""
-    function = step.get("func") if isinstance(step, Node) and step.name == "FunctionTransformer" else None
+    """See that the other features stay as they are: passed on, as the trainer stores it, or only checked."""
+    if not isinstance(step, Node) or step.name != "FunctionTransformer" or step.flag("validate"):
+        raise node.fail("its preprocessing changes the numerical features")
+    function = step.get("func")
+    if function is None:
+        return
     if not isinstance(function, Node) or function.type != "functools.partial":
         raise node.fail("its preprocessing changes the numerical features")
     if function.text("func") != "sklearn.utils.validation.check_array":

@@ -101,7 +101,9 @@ def write_mixed(directory: Path) -> Trained:
 
 def write_refusing(directory: Path) -> Trained:
     """Write a model without a compiled form, which takes no unseen city, and nothing missing but an age."""
-    rows = [{"age": float(i % 7), "size": float(i), "city": ["Porto", "Jerez"][i % 2]} for i in range(60)]
+    rows: list[dict[str, Any]] = [
+        {"age": float(i % 7), "size": float(i), "city": ["Porto", "Jerez"][i % 2]} for i in range(60)
+    ]
     schema = Schema(
         "Classification",
         Target("buys", "Boolean", (False, True)),

@@ -19,6 +19,7 @@ from solera_core.model_file import load_model
 from solera_core.salt import split_salt
 from solera_core.schema import Schema, decode_rows, frame
 from solera_core.spec import parse_manifest
+from solera_server.load import load
 from solera_trainer.dataset import prepare
 from solera_trainer.evaluation import evaluate, evaluate_result
 from solera_trainer.problem import Problem
@@ -389,6 +390,34 @@ def test_every_split_method_trains_and_evaluates(split, candidate, tmp_path):
         asked, CATALOGUE, table(), tmp_path / "a", made.manifest.digest, training_rows=made.training_rows
     )
     assert evaluated.rows == made.rows_test
+
+
+@pytest.mark.parametrize("task", ["Classification", "Regression"])
+def test_categories_of_histogram_boosting_train_evaluate_and_compile(task, tmp_path):
+    """What scikit-learn would call on the other features is not stored: nobody would trust it when loading."""
+    kind = "Classifier" if task == "Classification" else "Regressor"
+    candidate = {
+        "name": "boosting",
+        "estimator": f"sklearn.ensemble.HistGradientBoosting{kind}",
+        "params": {"categorical_features": [1], "max_iter": 8},
+    }
+    keep = {"columnTypes": ["Float", "Integer"], "steps": [{"transformer": "sklearn.impute.SimpleImputer"}]}
+    target = "y" if task == "Classification" else "value"
+    asked = problem(task, {"target": target}, candidates=[candidate], preprocessing=[keep])
+    made = train(asked, CATALOGUE, table(), tmp_path / "model", cpus=1, images={})
+    evaluated = evaluate(
+        asked,
+        CATALOGUE,
+        table(),
+        tmp_path / "model",
+        made.manifest.digest,
+        training_rows=made.training_rows,
+    )
+    assert evaluated.rows == made.rows_test
+    model = load_model(tmp_path / "model" / artifact.MODEL)[-1]
+    assert model.is_categorical_.tolist()[:2] == [False, True]
+    served = load(tmp_path / "model", made.manifest.digest).predictor
+    assert (served.kind, served.reason) == ("compiled", None)
 
 
 def test_random_search_draws_without_repetition_and_repeats_itself():
