@@ -98,9 +98,6 @@ static int branch(const Walk *walk, int32_t node, int32_t child, Py_ssize_t dept
 static int visit(const Walk *walk, int32_t node, Py_ssize_t depth, int here)
 {
     const Py_ssize_t order = walk->order, width = walk->width;
-    if (depth > walk->depth) {
-        return -1;
-    }
     const double *products = walk->levels + depth * order * (2 + width);
     double *sums = walk->levels + depth * order * (2 + width) + 2 * order;
     if (walk->left[node] < 0) {
@@ -114,6 +111,9 @@ static int visit(const Walk *walk, int32_t node, Py_ssize_t depth, int here)
             }
         }
         return 0;
+    }
+    if (depth >= walk->depth) {
+        return -1; /* there is no level for its children */
     }
     for (Py_ssize_t i = 0; i < width * order; i++) {
         sums[i] = 0.0;

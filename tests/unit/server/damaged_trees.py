@@ -103,7 +103,45 @@ def main() -> None:
             native.linear(
                 rows(generator, count), np.ones((3, outputs)), np.ones(outputs), np.empty((count, outputs))
             )
+    other_kernels(generator)
     sys.stdout.write(f"{made} {refused}\n")
+
+
+def other_kernels(generator: np.random.Generator) -> None:
+    for depth in range(8):
+        explain(depth)
+    for points in (0, 1, 1023, 1025):
+        for metric in range(3):
+            native.distances(rows(generator, points).T.copy(), np.ones(3), metric, np.empty(points))
+
+
+def explain(depth: int) -> None:
+    """Explain by a tree of six levels that is said to have ``depth``, at more points than it needs."""
+    count, order = 13, 64
+    index = np.arange(count, dtype=np.int32)
+    inner = index % 2 == 0
+    inner[-1] = False
+    arrays = (
+        np.ones((1, count), dtype=np.uint8),
+        np.where(inner, index + 1, -1).astype(np.int32),
+        np.where(inner, index + 2, np.cumsum(~inner) - 1).astype(np.int32),
+        np.zeros(count, dtype=np.int32),
+        np.full(count, 0.5),
+        np.ones((count - 6, 1)),
+        np.array([[0, 0, 0, order]], dtype=np.int32),
+        np.full((2, order), 0.5),
+        np.zeros(1, dtype=np.int32),
+        np.zeros((1, 1)),
+        np.zeros((1, 1)),
+    )
+    try:
+        native.tree_shap(*arrays, depth)
+    except ValueError:
+        if depth >= 6:
+            raise
+    else:
+        if depth < 6:
+            raise AssertionError("a tree deeper than was said is explained")
 
 
 if __name__ == "__main__":
