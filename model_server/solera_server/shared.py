@@ -8,7 +8,6 @@ a process that takes the place of one that died goes on where that one stopped.
 from __future__ import annotations
 
 import mmap
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 # Slots and arrays begin on lines of their own: two processors that write side by side do not wait for
 # each other.
 _LINE = 64
-_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class SharedCounters:
 
     Make it before the fork; then every process uses ``slot(its own number)`` to write, and any process
     ``each`` and ``total`` to read. A single number that is read while it is written is the old or the
-    new one. Where several must fit together, write within ``writing`` and read by ``snapshot``.
+    new one; several that are read then may come from before and after a step.
     """
 
     def __init__(self, fields: Sequence[Field], slots: int) -> None:
@@ -53,7 +51,7 @@ class SharedCounters:
         if len(self._fields) != len(fields):
             raise ValueError("two fields have one name")
         self._offsets: dict[str, int] = {}
-        offset = _LINE  # the first line holds the number of writes
+        offset = 0
         for field in fields:
             if np.dtype(field.dtype).itemsize != 8:
                 raise ValueError(
@@ -63,7 +61,6 @@ class SharedCounters:
             offset += _lines(8 * prod(field.shape))
         self._stride = offset
         self._memory = mmap.mmap(-1, offset * slots)
-        self._writes = self._array(0, (1,), np.int64)
 
     def slot(self, index: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of a slot by name; only the process that has this slot may write them."""
@@ -78,33 +75,6 @@ class SharedCounters:
         """Return the sum over the slots, of the field's shape."""
         total: NDArray[Any] = self.each(name).sum(axis=0)
         return total
-
-    @contextmanager
-    def writing(self, index: int) -> Iterator[None]:
-        """Mark what is written inside as one step for those who read by ``snapshot``."""
-        writes = self._writes[index]
-        if writes[0] % 2:  # whoever had this slot before died while it wrote
-            writes[0] += 1
-        writes[0] += 1
-        try:
-            yield
-        finally:
-            writes[0] += 1
-
-    def snapshot(self, index: int) -> dict[str, NDArray[Any]]:
-        """
-        Return copies of a slot's arrays as they were between two steps of its writer.
-
-        If the writer died within a step, they are as it left them.
-        """
-        writes = self._writes[index]
-        copies: dict[str, NDArray[Any]] = {}
-        for _ in range(_ATTEMPTS):
-            before = int(writes[0])
-            copies = {name: array.copy() for name, array in self.slot(index).items()}
-            if before % 2 == 0 and int(writes[0]) == before:
-                break
-        return copies
 
     def _array(self, offset: int, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
         inner = np.dtype(dtype).itemsize

@@ -77,44 +77,6 @@ def test_slots_and_arrays_share_no_cache_line() -> None:
     assert len(set(starts)) == 8
 
 
-def test_a_snapshot_shows_no_half_step() -> None:
-    """A child moves a number to and fro between two arrays; their sum is the same in every snapshot."""
-    counters = SharedCounters([Field("left", (50,)), Field("right", (50,)), Field("stop")], 1)
-    counters.slot(0)["left"] += 7
-    pid = os.fork()
-    if pid == 0:
-        mine = counters.slot(0)
-        while not mine["stop"][0]:
-            for source, target in (("left", "right"), ("right", "left")):
-                with counters.writing(0):
-                    mine[target][:] = mine[source]
-                    mine[source][:] = 0
-        os._exit(0)
-    seen = set()
-    for _ in range(2000):
-        copy = counters.snapshot(0)
-        total = copy["left"] + copy["right"]
-        assert (total == 7).all(), total
-        seen.add(int(copy["left"][0]))
-    counters.slot(0)["stop"][0] = 1
-    assert os.waitpid(pid, 0)[1] == 0
-
-
-def test_a_writer_that_died_within_a_step_does_not_stop_readers() -> None:
-    counters = SharedCounters([Field("a")], 1)
-
-    def die() -> None:
-        with counters.writing(0):
-            counters.slot(0)["a"] += 1
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    assert in_child(die) == -signal.SIGKILL
-    assert counters.snapshot(0)["a"].tolist() == [1]
-    with counters.writing(0):
-        counters.slot(0)["a"] += 1
-    assert counters.snapshot(0)["a"].tolist() == [2]
-
-
 def test_metrics_of_all_processes_are_one() -> None:
     shared = SharedCounters(FIELDS, 2)
     exposing = Metrics("m", "v", shared, slot=None)
