@@ -23,6 +23,8 @@ from solera_server.compiled.trees import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     Matrix = NDArray[np.float64]
@@ -45,29 +47,31 @@ def _forest_classifier(node: Node, _context: Context) -> Estimator:
     features = node.integer("n_features_in_", 1)
     classes = class_values(node)
     members = _members(node)
-    trees = [fitted_tree(member, features, *_CLASSIFIERS) for member in members]
-    if any(tree.values.shape[1] != len(classes) for tree in trees):
-        raise node.fail("a tree's leaves have not one value a class")
-    made = forest(
-        [flatten(tree, features) for tree in trees],
-        features=features,
-        start=np.zeros(len(classes)),
-        divisor=float(len(trees)),
-    )
+    flat = []
+    for member in members:
+        # One at a time: what a file says of a tree is several times as large as its flat form.
+        tree = fitted_tree(member, features, *_CLASSIFIERS)
+        if tree.values.shape[1] != len(classes):
+            raise node.fail("a tree's leaves have not one value a class")
+        flat.append(flatten(tree, features))
+    made = forest(flat, features=features, start=np.zeros(len(classes)), divisor=float(len(flat)))
     return Probabilities(made, features, classes)
 
 
 @estimator(_FOREST + "RandomForestRegressor", _FOREST + "ExtraTreesRegressor")
 def _forest_regressor(node: Node, _context: Context) -> Estimator:
     features = node.integer("n_features_in_", 1)
-    trees = [fitted_tree(member, features, *_REGRESSORS) for member in _members(node)]
-    return Forest(_mean(trees, features, float(len(trees))), features, 1)
+    members = _members(node)
+    trees = (fitted_tree(member, features, *_REGRESSORS) for member in members)
+    return Forest(_mean(trees, features, float(len(members))), features, 1)
 
 
-def _mean(trees: list[Described], features: int, divisor: float, refuses: int = REFUSES_INFINITE) -> Any:
-    if any(tree.values.shape[1] != 1 for tree in trees):
-        raise NotCompilable("a tree's leaves have several values")
-    flat = [flatten(tree, features) for tree in trees]
+def _mean(trees: Iterable[Described], features: int, divisor: float, refuses: int = REFUSES_INFINITE) -> Any:
+    flat = []
+    for tree in trees:
+        if tree.values.shape[1] != 1:
+            raise NotCompilable("a tree's leaves have several values")
+        flat.append(flatten(tree, features))
     return forest(flat, features=features, start=np.zeros(1), divisor=divisor, refuses=refuses)
 
 

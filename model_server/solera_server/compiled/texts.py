@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_HASHED = 2**26
 _MASK = 0xFFFFFFFF
 _REMEMBERED_TERMS = 50_000
+# Longer terms are hashed anew each time: clients choose them, and what is remembered must stay small.
+_REMEMBERED_LENGTH = 100
 
 
 class Terms(Step):
@@ -155,14 +157,15 @@ def hashing_vectorizer(node: Node, shape: Shape) -> Transformer:
     signed = node.flag("alternate_sign")
     analyse = analyser(node, only_known_terms=False)
 
-    @lru_cache(_REMEMBERED_TERMS)
     def place(term: str) -> tuple[int, float]:
         return _place(murmur3(term.encode("utf-8")), width, signed=signed)
+
+    remembered = lru_cache(_REMEMBERED_TERMS)(place)
 
     def count(text: str) -> dict[int, float]:
         counts: dict[int, float] = {}
         for term in analyse(text):
-            index, sign = place(term)
+            index, sign = remembered(term) if len(term) <= _REMEMBERED_LENGTH else place(term)
             counts[index] = counts.get(index, 0.0) + sign
         return counts
 

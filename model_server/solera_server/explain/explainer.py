@@ -78,21 +78,23 @@ class Explainer:
         self._predictor = predictor
         self.method = method
         self.scale = scale
-        self._make: Callable[[], Method] | None = make
+        self._make = make
         self._made: Method | None = None
+        self._refusal: str | None = None
         self._lock = threading.Lock()
 
     def ready(self) -> Method:
         """Return the method. Raises NotExplainable."""
         with self._lock:
-            if self._made is None and self._make is not None:
+            if self._refusal is not None:
+                raise NotExplainable(self._refusal)
+            if self._made is None:
                 try:
                     self._made = self._make()
-                except NotCompilable as error:
-                    raise NotExplainable(str(error)) from error
-                self._make = None
-            if self._made is None:
-                raise AssertionError("a method is made once")
+                except (NotCompilable, NotExplainable) as error:
+                    # Not again for each request: that would read the whole model file each time.
+                    self._refusal = str(error)
+                    raise NotExplainable(self._refusal) from error
             return self._made
 
     def seconds(self, rows: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -265,6 +266,25 @@ def texts(generator: np.random.Generator, rows: int) -> Any:
 
 
 NARROW = [vectoriser for vectoriser in VECTORISERS if getattr(vectoriser, "n_features", 0) < 1000]
+
+
+def test_long_terms_are_hashed_as_ever_and_not_remembered(tmp_path: Path) -> None:
+    table = pd.DataFrame({"text": objects(["red blue", "blue", "green red"] * 10)})
+    steps = [
+        SimpleImputer(strategy="constant", fill_value=""),
+        FunctionTransformer(np.ravel),
+        HashingVectorizer(n_features=64),
+    ]
+    both = pair(behind_columns(named(steps), ["text"], Ridge()), table, np.arange(30.0), tmp_path)
+    strange = pd.DataFrame({"text": objects([f"{letter * 200_000}{letter}" for letter in "abcdefghij"])})
+    batches = [both.batch(strange.iloc[number : number + 1]) for number in range(10)]
+    tracemalloc.start()
+    for batch in batches:
+        both.compiled.predict(batch, ("predict",))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 200_000
+    both.agrees(strange)
 
 
 @pytest.mark.parametrize(

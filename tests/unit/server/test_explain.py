@@ -215,6 +215,28 @@ def test_random_models_add_up(tmp_path, seed, name):
     explainer_for(model, tmp_path).explain(model.batch(numbers(generator, 40, 3, missing=0.3)))
 
 
+def test_a_model_file_that_changed_is_looked_at_once(tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    table = numbers(generator, 60, 2)
+    model = pair(
+        behind_columns([("scale", StandardScaler())], ["n0", "n1"], DecisionTreeRegressor(max_depth=2)),
+        table,
+        generator.normal(size=60),
+        tmp_path,
+    )
+    explainer = explainer_for(model, tmp_path)
+    with (tmp_path / "model.skops").open("ab") as file:
+        file.write(b"more")
+    looked = []
+    monkeypatch.setattr(
+        explaining, "file_entry", lambda path, entry=explaining.file_entry: looked.append(path) or entry(path)
+    )
+    for _ in range(3):
+        with pytest.raises(NotExplainable, match="is not the file any more that this server loaded"):
+            explainer.explain(model.batch(table[:1]))
+    assert len(looked) == 1
+
+
 def test_what_does_not_add_up_is_not_sent(tmp_path, monkeypatch):
     generator = np.random.default_rng(1)
     table = numbers(generator, 60, 3)
