@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from solera_server.compiled.node import Node
 
 MAX_DEGREE_COLUMNS = 200_000
+MAX_DEGREE_PAIRS = 5_000_000
 _SMALLEST_POWER = 1e-19
 
 
@@ -103,6 +104,8 @@ def polynomial_features(node: Node, shape: Shape) -> Transformer:
     pairs: list[tuple[int, int]] = []
     skipped = len(terms) if lowest > 1 else 0
     for degree in range(2, highest + 1):
+        if shape.width * len(terms) > MAX_DEGREE_PAIRS:
+            raise node.fail("it makes too many products")
         longer = [
             (column, *term)
             for column in range(shape.width)
@@ -116,6 +119,8 @@ def polynomial_features(node: Node, shape: Shape) -> Transformer:
             raise node.fail("it makes too many products")
         if degree < lowest:
             skipped += len(longer)
+        if not longer:
+            break
         terms = longer
     result = Products(shape.width, pairs, bias=bias, skipped=skipped)
     if result.width != node.integer("n_output_features_"):
