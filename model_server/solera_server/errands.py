@@ -7,6 +7,7 @@ prediction is to wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -50,8 +51,9 @@ class Errands:
         return handle
 
     def _run(self) -> None:
-        # On Linux a thread has a priority of its own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        with contextlib.suppress(PermissionError):  # the process has a lower one already
+            # On Linux a thread has a priority of its own.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while True:
             self._some.acquire()
             request, work = self._waiting.popleft()

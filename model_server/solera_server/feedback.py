@@ -161,7 +161,8 @@ class Feedback:
         # A prediction that is no number is as wrong as can be.
         bounded = clip if math.isnan(error) else min(max(error, -clip), clip)
         steps = round(bounded / clip * ERROR_STEPS)
-        return Label(receipt, row, value, self._key(receipt, clip), error=steps)
+        # As a float: a column of the log has one type, whether a client writes 3 or 3.0.
+        return Label(receipt, row, float(value), self._key(receipt, clip), error=steps)
 
     @staticmethod
     def _key(receipt: Receipt, clip: float) -> OutcomeKey:

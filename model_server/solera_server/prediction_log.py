@@ -240,8 +240,13 @@ class PredictionLog:
 
     def _close(self, file: LogFile) -> None:
         """Write a file to the store; after a few failures its records are given up, and counted."""
-        data, options = file.finish(), self._options
-        path = self._origin.path(file.moment, options.retention_days, self._sequence, file.suffix)
+        try:
+            data = file.finish()
+        except Exception:  # a table cannot hold values of several types in one column
+            log.exception("file of the prediction log not made", extra={"records": file.records})
+            self._counts[DROPPED_STORE][0] += file.records
+            return
+        path = self._origin.path(file.moment, self._options.retention_days, self._sequence, file.suffix)
         self._sequence += 1
         uri = f"{self._store.uri}/{path}"
         pause = FIRST_RETRY_SECONDS

@@ -143,6 +143,25 @@ def test_parquet_where_it_can_be_written(tmp_path: Path) -> None:
     assert rows[1]["features"] == {"x": 0.5}
 
 
+def test_a_table_that_cannot_be_made_costs_its_records_and_not_the_log(tmp_path: Path) -> None:
+    log = Log(tmp_path, format="parquet", file_bytes=1024)
+    log.log.start()
+    for number, label in enumerate(["yes", 1] * 10):
+        log.log.labelled(Labelled(NOW, b"12345678", "m-v1", number, label))
+    deadline = time.monotonic() + 10
+    while not log.count("dropped_store"):
+        assert time.monotonic() < deadline
+        assert log.log.running
+        time.sleep(0.01)
+    dropped = log.count("dropped_store")
+    for number in range(20):
+        log.log.labelled(Labelled(NOW, b"12345678", "m-v1", number, "yes"))
+    log.finish()
+    assert log.count("written") > 0
+    assert log.count("written") + log.count("dropped_store") == 40
+    assert dropped < 40
+
+
 def test_parquet_without_pyarrow_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_files.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(Failure, match="needs the package pyarrow"):
