@@ -66,6 +66,8 @@ class HttpServer:
         self._set_date()
         self._connections: set[Connection] = set()
         self._turned_away: set[Connection] = set()
+        self._full_until = 0.0
+        """Until then no connection can make room for another."""
         self._servers: list[asyncio.AbstractServer] = []
         self._tls: TlsListener | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -151,8 +153,14 @@ class HttpServer:
         """
         if len(self._connections) >= self.limits.connections:
             now = perf_counter()
+            if now < self._full_until:
+                self._turned_away.add(connection)
+                return False
             longest = max(self._connections, key=lambda one: one.idle_seconds(now))
-            if longest.idle_seconds(now) < self.limits.spare_idle_seconds:
+            missing = self.limits.spare_idle_seconds - longest.idle_seconds(now)
+            if missing > 0:
+                # Nobody can have been idle for long enough before that; so a flood looks but once.
+                self._full_until = now + missing
                 self._turned_away.add(connection)
                 return False
             self._connections.discard(longest)
@@ -217,11 +225,16 @@ class HttpServer:
         self.good_head = good_head(self.date)
 
     def _sweep(self) -> None:
+        # First of all: whatever happens to one connection, the clocks of all go on.
+        self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)
         now = perf_counter()
         self._set_date()
         for connection in (*self._connections, *self._turned_away):
-            connection.check(now)
-        self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)
+            try:
+                connection.check(now)
+            except Exception:
+                log.exception("a connection could not be looked after")
+                connection.abort()
 
 
 def http_date(seconds: float | None = None) -> bytes:

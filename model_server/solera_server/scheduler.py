@@ -8,6 +8,7 @@ when it would wait too long for those before it.
 
 from __future__ import annotations
 
+import logging
 import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from solera_server.job import Job
     from solera_server.limits import Limits
     from solera_server.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 SMALL_BODY = 64 * 1024
 """Larger bodies are decoded in the thread, in the lane of the large; bytes."""
@@ -168,7 +171,10 @@ class Scheduler:
         self._measure_short()
         self.in_flight -= len(jobs)
         for job, answer in zip(jobs, answers, strict=True):
-            job.deliver(answer)
+            try:
+                job.deliver(answer)
+            except Exception:  # it must not raise; the others' answers, and all later ones, are at stake
+                log.exception("an answer was not delivered")
         if more:
             self._turn_ended = ended = perf_counter()
             self._behind = ended - left[0].since

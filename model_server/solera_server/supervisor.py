@@ -46,6 +46,8 @@ _HANGING_SECONDS = 5.0
 # Stands for the process of the management port where others have the numbers of workers.
 _MANAGER = -1
 _MANAGER_SECONDS = 2.0
+# When a process could not be started, another attempt is made so much later.
+_FORK_SECONDS = 1.0
 # How much longer than a drain may take its workers are waited for.
 _PATIENCE_SECONDS = 5.0
 
@@ -179,7 +181,13 @@ class Supervisor:
         parent = os.getpid()
         # A signal that came between the fork and the child's own handlers would end up in this code.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(reading)
+            os.close(writing)
+            raise
         if pid == 0:
             os.close(writing)
             for child in (*self._workers.values(), self._manager):
@@ -298,10 +306,16 @@ class Supervisor:
         for slot, due in list(self._due.items()):
             if due <= monotonic():
                 del self._due[slot]
-                if slot == _MANAGER:
-                    self._start_manager()
-                else:
-                    self._start_worker(slot)
+                try:
+                    if slot == _MANAGER:
+                        self._start_manager()
+                    else:
+                        self._start_worker(slot)
+                except OSError as error:  # no more processes, memory or descriptors; the others go on
+                    log.error(  # noqa: TRY400 - a traceback would say nothing more
+                        "a process cannot be started", extra={"worker": slot, "error": str(error)}
+                    )
+                    self._due[slot] = monotonic() + _FORK_SECONDS
 
     def _replace_hung(self) -> None:
         for slot, child in self._workers.items():

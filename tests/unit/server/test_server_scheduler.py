@@ -159,6 +159,22 @@ async def test_an_error_of_one_request_touches_no_other(scheduler: Scheduler, ki
     ]
 
 
+@pytest.mark.parametrize("kind", ["compiled", "scikit-learn"])
+async def test_an_answer_that_cannot_be_delivered_stops_nothing(
+    scheduler: Scheduler, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving(scheduler, Doubling(kind=kind))
+    broken, *others = [Asked(1), Asked(2), Asked(3)]
+
+    def fail(_answer: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(broken, "deliver", fail)
+    assert scheduler.submit(broken) is None
+    assert await answered(scheduler, *others) == [{"predict": [4]}, {"predict": [6]}]
+    assert await answered(scheduler, Asked(4)) == [{"predict": [8]}]
+
+
 async def test_scikit_learn_predicts_in_the_thread_and_one_by_one_unless_it_merges(
     scheduler: Scheduler,
 ) -> None:
