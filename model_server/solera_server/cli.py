@@ -167,6 +167,20 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
         type=_positive,
         help="processes that answer on the model port (default: the whole CPUs that can be had)",
     )
+    _patience_options(serve)
+    for flag, field, kind, text in _LIMIT_OPTIONS:
+        serve.add_argument(
+            flag,
+            dest=field,
+            type=_positive if kind is int else _duration,
+            default=getattr(_DEFAULTS, field),
+            help=f"{text} (%(default)s)",
+        )
+    add_options(serve)
+    _log_level(serve)
+
+
+def _patience_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--drain-delay",
         type=_seconds,
@@ -185,16 +199,6 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
         default=120.0,
         help="seconds of a single prediction after which the server counts as hung (%(default)s)",
     )
-    for flag, field, kind, text in _LIMIT_OPTIONS:
-        serve.add_argument(
-            flag,
-            dest=field,
-            type=_positive if kind is int else _duration,
-            default=getattr(_DEFAULTS, field),
-            help=f"{text} (%(default)s)",
-        )
-    add_options(serve)
-    _log_level(serve)
 
 
 def _log_level(parser: argparse.ArgumentParser) -> None:

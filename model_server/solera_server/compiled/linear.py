@@ -134,7 +134,10 @@ def class_sums(node: Node) -> tuple[Matrix, Matrix, NDArray[Any]]:
     return *weights_and_intercept(node, 1 if len(classes) == 2 else len(classes)), classes
 
 
-@estimator("sklearn.linear_model._logistic.LogisticRegression")
+@estimator(
+    "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+    "sklearn.linear_model._logistic.LogisticRegression",
+)
 def logistic_regression(node: Node, _context: Context) -> Estimator:
     weights, intercept, classes = class_sums(node)
     two = weights.shape[1] == 1
@@ -164,13 +167,6 @@ def ridge_classifier(node: Node, _context: Context) -> Estimator:
 def sgd_classifier(node: Node, _context: Context) -> Estimator:
     probabilities = {"log_loss": normalised_logistic, "modified_huber": indicator_sums}
     return LinearClassifier(*class_sums(node), probabilities.get(node.text("loss")))
-
-
-@estimator("sklearn.discriminant_analysis.LinearDiscriminantAnalysis")
-def linear_discriminant_analysis(node: Node, _context: Context) -> Estimator:
-    weights, intercept, classes = class_sums(node)
-    two = weights.shape[1] == 1
-    return LinearClassifier(weights, intercept, classes, normalised_logistic if two else softmax)
 
 
 @estimator(

@@ -67,21 +67,16 @@ def two_classes(positive: Matrix) -> Matrix:
 
 def normalised_logistic(scores: Matrix) -> Matrix:
     """Return the logistic function of one class against the rest, over its sum where there are several."""
-    each = logistic(scores)
-    if each.shape[1] == 1:
-        return two_classes(each)
-    total = column_sums(each)
-    none = total == 0
-    if none.any():
-        each[none] = 1.0
-        total[none] = each.shape[1]
-    each /= total[:, None]
-    return each
+    return _shares(logistic(scores))
 
 
 def indicator_sums(scores: Matrix) -> Matrix:
     """Return the probabilities of the modified Huber loss: scores cut to -1..1, moved to 0..1, normalised."""
-    each = (np.clip(scores, -1, 1) + 1) / 2.0
+    return _shares((np.clip(scores, -1, 1) + 1) / 2.0)
+
+
+def _shares(each: Matrix) -> Matrix:
+    """Return probabilities from one number a class, or of the second of two; all equal where all are 0."""
     if each.shape[1] == 1:
         return two_classes(each)
     total = column_sums(each)
