@@ -3,6 +3,8 @@
 Runs in a pod. LOAD is JSON: {"seconds": 300, "targets": [{"name", "url", "host"?, "body", "rate",
 "connections", "newEvery", "timeout"}]}. Every connection has a thread, which keeps it open and sends at its share of
 the rate; each `newEvery`th request goes on a connection of its own. Nothing is sent twice: a failure counts.
+It begins when every target has answered once: a node's proxy learns of a new Service's first pod up to a second after
+everybody else, and refuses connections until then.
 Prints a line of counts each second and, when /tmp/stop is there or time is up, the whole sum.
 """
 
@@ -15,6 +17,7 @@ import urllib.parse
 from typing import Any
 
 STOP = "/tmp/stop"  # noqa: S108 the pod's own scratch space
+FIRST_ANSWER_SECONDS = 10
 KEPT_FAILURES = 20  # the sum is one line of a container log, which is cut at 16 KiB
 
 
@@ -102,6 +105,21 @@ def request(
     return version_of(response, body), response.will_close
 
 
+def wait_for_an_answer(target: Target) -> None:
+    """Until the address answers; what is refused before is not counted."""
+    deadline = time.monotonic() + FIRST_ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        connection = target.connect()
+        try:
+            request(target, connection, {"Connection": "close"})
+        except (OSError, http.client.HTTPException, ValueError):
+            time.sleep(0.1)
+        else:
+            return
+        finally:
+            connection.close()
+
+
 def run(target: Target, stopped: threading.Event, offset: float) -> None:
     """One kept connection, at its pace."""
     time.sleep(offset)
@@ -137,6 +155,8 @@ def run(target: Target, stopped: threading.Event, offset: float) -> None:
 def main() -> None:
     given = json.loads(os.environ["LOAD"])
     targets = [Target(one) for one in given["targets"]]
+    for target in targets:
+        wait_for_an_answer(target)
     stopped = threading.Event()
     threads = [
         threading.Thread(target=run, args=(target, stopped, number * target.interval / target.connections))
