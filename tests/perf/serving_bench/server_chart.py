@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from serving_bench.records import Record
 
 _PANEL, _LABELS, _BAR = 330, 82, 15
-_COLORS = {"solera": OURS, "solera-fixed": REFERENCE, "floor": REFERENCE}
+_COLORS = {"solera": OURS, "solera-fixed": REFERENCE, "bare": REFERENCE, "floor": REFERENCE}
 
 
 def draw(records: Sequence[Record]) -> str:
@@ -31,7 +31,7 @@ def draw(records: Sequence[Record]) -> str:
         12,
         42,
         "Logarithmic scale: each line to the right is ten times the one before. Blue: Solera. "
-        "Ochre: the same process with a fixed reply, and a bare uvicorn with scikit-learn.",
+        "Ochre: the same process with a fixed reply, a bare loop in C, and a bare uvicorn with scikit-learn.",
         size=11,
         fill=FAINT,
     )

@@ -82,6 +82,7 @@ def verdicts(records: Sequence[Record]) -> list[tuple[str, ...]]:
     for case, connections in points(records):
         found = at(records, case, connections)
         ours, fixed, best = found.get("solera"), found.get("solera-fixed"), best_peer(found)
+        bare = found.get("bare")
         if ours is None:
             continue
         wanted = target(case, connections)
@@ -91,6 +92,7 @@ def verdicts(records: Sequence[Record]) -> list[tuple[str, ...]]:
                 f"{case}, {connections}",
                 _judged(ours.throughput / best.throughput, wanted.times, "x") if best else "",
                 best.server if best else "",
+                f"{bare.throughput / best.throughput:.0f}x" if bare and best else "",
                 f"{fixed.throughput / best.throughput:.0f}x" if fixed and best else "",
                 _judged(ours.throughput / fixed.throughput, wanted.share, "%") if fixed else "",
                 _lower(ours.p99_ms, [one.p99_ms for one in peers]),
@@ -106,6 +108,7 @@ VERDICT_HEAD = (
     "case, connections",
     "times the best peer (target)",
     "best peer",
+    "the bare loop is",
     "the fixed reply is",
     "share of the fixed reply (target)",
     "p99",

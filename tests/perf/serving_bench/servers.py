@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PEERS = Path(__file__).parent / "peers"
 FIXED_SERVER = Path(__file__).parents[1] / "fixed_server.py"
+BARE_SERVER = Path(__file__).parents[1] / "bare_server.c"
 V2_PATH = "/v2/models/model/infer"
 V1_PATH = "/v1/models/model:predict"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -98,6 +99,12 @@ def _solera(python: Path, start: Start) -> list[str]:
 
 def _fixed(python: Path, start: Start) -> list[str]:
     return [str(python), str(FIXED_SERVER), "--name", "model", "--port", str(start.ports[0])]
+
+
+def _bare(_python: Path, start: Start) -> list[str]:
+    program = start.folder / "bare_server"
+    subprocess.run(["cc", "-O2", "-o", program, BARE_SERVER], check=True)
+    return [str(program), str(start.ports[0])]
 
 
 def _kserve(python: Path, start: Start) -> list[str]:
@@ -185,6 +192,17 @@ SERVERS = {
             peer=False,
             checked=False,
         ),
+        Server(
+            "bare",
+            ("solera",),
+            _ours,
+            _bare,
+            V2_PATH,
+            v2_body,
+            _first_output,
+            peer=False,
+            checked=False,
+        ),
         Server("kserve", ("kserve",), _peer("kserve"), _kserve, V2_PATH, v2_plain_body, _first_output),
         Server("mlserver", ("mlserver",), _peer("mlserver"), _mlserver, V2_PATH, v2_body, _first_output),
         Server(
@@ -227,5 +245,5 @@ SERVERS = {
         ),
     )
 }
-V1 = {"solera": (V1_PATH, v1_body), "solera-fixed": (V1_PATH, v1_body), "kserve": (V1_PATH, v1_body)}
+V1 = dict.fromkeys(("solera", "solera-fixed", "bare", "kserve"), (V1_PATH, v1_body))
 """The servers that have the V1 protocol too."""

@@ -50,9 +50,10 @@ def test_records_hold_medians_the_sum_of_errors_and_exactly_the_agreed_keys(tmp_
 
 
 def test_verdicts_compare_with_the_best_peer_and_never_with_the_floor() -> None:
-    found = [one("solera", 30_000), one("solera-fixed", 60_000), one("kserve", 500), one("floor", 9_000)]
+    found = [one("solera", 30_000), one("solera-fixed", 60_000), one("bare", 90_000)]
+    found += [one("kserve", 500), one("floor", 9_000)]
     (row,) = server_report.verdicts(found)
-    assert row[1:5] == ("60.0x (40x)", "kserve", "120x", "50% (60%) missed")
+    assert row[1:6] == ("60.0x (40x)", "kserve", "180x", "120x", "50% (60%) missed")
     (row,) = server_report.verdicts([*found, one("fastapi", 1_000)])
     assert row[1:3] == ("30.0x (40x) missed", "fastapi")
 
