@@ -95,15 +95,15 @@ class CategoricalBins:
             return self.size - 1
         return self._index.get(value, self.size - 2)
 
-    def codes(self, values: npt.NDArray[Any]) -> Codes:
+    def codes(self, values: npt.NDArray[Any] | list[Any]) -> Codes:
         """Return the bin of each value; shape (rows,)."""
         get, other = self._index.get, self.size - 2
-        known = [get(value, other) for value in values.tolist()]
-        found = np.array(known, dtype=np.intp)
-        if values.dtype.kind in "fO":
+        listed = values if isinstance(values, list) else values.tolist()
+        found = np.array([get(value, other) for value in listed], dtype=np.intp)
+        if isinstance(values, list) or values.dtype.kind in "fO":
             # Only what is in no category can be missing.
             for row in np.flatnonzero(found == other).tolist():
-                found[row] = self.code(values[row])
+                found[row] = self.code(listed[row])
         return found
 
     def to_json(self) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import accumulate
-from typing import TYPE_CHECKING, cast
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from solera_core.schema import Column, Feature
 
     Where = Callable[[int, int], str]
+
+Texts: TypeAlias = "list[str | float]"
+"""The values of a String feature; NaN is missing."""
 
 
 class InputError(Exception):
@@ -34,8 +37,8 @@ class Batch:
     Rows for a predictor.
 
     ``numbers`` is float64 in C order, of shape (rows, m): the features whose type is not String, in the
-    schema's order, as solera_core.schema defines their values; missing is NaN. ``texts`` has an array of
-    objects of shape (rows,) for each String feature, in the schema's order: str, or NaN where missing.
+    schema's order, as solera_core.schema defines their values; missing is NaN. ``texts`` has a list of
+    ``rows`` values for each String feature, in the schema's order: str, or NaN where missing.
     ``where`` names the place of a value (row, index of the feature in the schema) in the request, for
     messages. Nobody changes a batch.
     """
@@ -46,7 +49,7 @@ class Batch:
         self,
         rows: int,
         numbers: NDArray[np.float64],
-        texts: tuple[NDArray[np.object_], ...],
+        texts: tuple[Texts, ...],
         where: Where,
     ) -> None:
         self.rows = rows
@@ -55,7 +58,7 @@ class Batch:
         self.where = where
 
     def slice(self, start: int, stop: int) -> Batch:
-        """Return the rows from ``start`` up to ``stop``, as views."""
+        """Return the rows from ``start`` up to ``stop``; those of the matrix are a view."""
         where = self.where
         return Batch(
             stop - start,
@@ -76,9 +79,10 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         return batches[index].where(row - starts[index], feature)
 
     numbers = np.concatenate([batch.numbers for batch in batches])
-    texts: tuple[NDArray[np.object_], ...] = ()
+    texts: tuple[Texts, ...] = ()
     if batches[0].texts:
-        texts = tuple(map(np.concatenate, zip(*(batch.texts for batch in batches), strict=True)))
+        columns = zip(*(batch.texts for batch in batches), strict=True)
+        texts = tuple(list(chain.from_iterable(parts)) for parts in columns)
     return Batch(len(numbers), numbers, texts, where)
 
 
@@ -92,18 +96,26 @@ class Layout:
         """Indexes of all others, in the order of the columns of ``Batch.numbers``."""
         self.features = tuple(features)
 
-    def batch(self, columns: Sequence[Column], where: Where) -> Batch:
-        """Return a batch made of one column for each feature, in the schema's order."""
+    def batch(self, columns: Sequence[Column | Texts], where: Where) -> Batch:
+        """Return a batch made of one column for each feature, in the schema's order; lists are kept."""
         rows = len(columns[0])
         numbers = np.empty((rows, len(self.numbers)))
         for position, index in enumerate(self.numbers):
             numbers[:, position] = columns[index]
-        texts = cast("tuple[NDArray[np.object_], ...]", tuple(columns[index] for index in self.texts))
+        given = [columns[index] for index in self.texts]
+        texts = tuple(column if isinstance(column, list) else column.tolist() for column in given)
         return Batch(rows, numbers, texts, where)
 
     def columns(self, batch: Batch) -> list[Column]:
-        """Return one column for each feature, in the schema's order; those of numbers are views."""
-        found: dict[int, Column] = dict(zip(self.texts, batch.texts, strict=True))
+        """
+        Return one column for each feature, in the schema's order, as scikit-learn takes them.
+
+        Those of numbers are views, those of texts arrays of objects.
+        """
+        found: dict[int, Column] = {}
+        for index, texts in zip(self.texts, batch.texts, strict=True):
+            found[index] = column = np.empty(batch.rows, dtype=object)
+            column[:] = texts
         for position, index in enumerate(self.numbers):
             found[index] = batch.numbers[:, position]
         return [found[index] for index in range(len(self.features))]

@@ -18,7 +18,6 @@ from solera_core.schema import (
     INTEGER,
     MAX_EXACT_INTEGER,
     STRING,
-    Column,
     Feature,
     InvalidValue,
     decode_value,
@@ -30,19 +29,25 @@ from solera_server.json_input import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
+    from solera_server.batch import Texts
+
+    Values = NDArray[np.float64] | Texts
+
 _NONE = type(None)
 
 
-def make_column(feature: Feature, values: Sequence[Any], where: Callable[[int], str]) -> Column:
+def make_column(feature: Feature, values: Sequence[Any], where: Callable[[int], str]) -> Values:
     """
-    Return the model's column, shape (rows,), for JSON values.
+    Return the model's column for JSON values: float64 of shape (rows,), or a list for a String feature.
 
     Raises InputError with the place (``where(row)``), the type expected and the value found.
     """
     kinds = set(map(type, values))
     if feature.type == STRING:
         if kinds == {str}:
-            return _objects(values)
+            return list(values)
     elif _clean(feature, kinds, values):
         return np.array(values, dtype=np.float64)
     decoded = []
@@ -51,7 +56,7 @@ def make_column(feature: Feature, values: Sequence[Any], where: Callable[[int], 
             decoded.append(decode_value(feature, value))
         except InvalidValue as error:
             raise InputError(f"{where(row)}: {_explain(feature, value, error)}") from None
-    return _objects(decoded) if feature.type == STRING else np.array(decoded, dtype=np.float64)
+    return decoded if feature.type == STRING else np.array(decoded, dtype=np.float64)
 
 
 def _clean(feature: Feature, kinds: set[type], values: Sequence[Any]) -> bool:
@@ -61,12 +66,6 @@ def _clean(feature: Feature, kinds: set[type], values: Sequence[Any]) -> bool:
     if feature.type == INTEGER:
         return kinds == {int} and min(values) >= -MAX_EXACT_INTEGER and max(values) <= MAX_EXACT_INTEGER
     return feature.type == BOOLEAN and kinds == {bool}
-
-
-def _objects(values: Sequence[Any]) -> Column:
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column
 
 
 def _explain(feature: Feature, value: Any, error: InvalidValue) -> str:

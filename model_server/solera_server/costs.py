@@ -10,7 +10,7 @@ import numpy as np
 from solera_server.batch import Batch, InputError
 
 if TYPE_CHECKING:
-    from solera_server.batch import Layout
+    from solera_server.batch import Layout, Texts
     from solera_server.predictor import Predictor
 
 _ROWS = 64
@@ -86,8 +86,7 @@ def measure(predictor: Predictor, layout: Layout) -> Costs:
 
 
 def _seconds(predictor: Predictor, layout: Layout, rows: int, times: int) -> float:
-    text = np.empty(rows, dtype=object)
-    text[:] = ""
+    text: Texts = [""] * rows
     numbers = np.zeros((rows, len(layout.numbers)))
     batch = Batch(rows, numbers, tuple(text for _ in layout.texts), lambda row, feature: f"{row}.{feature}")
     best = float("inf")

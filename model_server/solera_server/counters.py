@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from solera_core.baseline import LABEL, SCORE, Baseline, score
 from solera_core.counters import CORRECT, ERROR, LABELS, OUTCOME_FIELDS, SQUARED_ERROR, Layout, OutcomeKey
 from solera_core.histogram import CategoricalBins
-from solera_core.schema import STRING
 from solera_core.units import BUCKETS, GROUP_SHIFT, GROUPS, unit_hash
 from solera_server.counter_memory import (
     GRACE_SECONDS,
@@ -66,7 +66,7 @@ class Counted:
     layout: Layout
     numbers: tuple[tuple[int, int, Bins], ...]
     """Column of ``Batch.numbers``, offset, bins."""
-    texts: tuple[tuple[int, int, Bins], ...]
+    texts: tuple[tuple[int, int, CategoricalBins], ...]
     """Position in ``Batch.texts``, offset, bins."""
     outputs: tuple[tuple[str, int, Bins], ...]
     left_out: int
@@ -81,7 +81,7 @@ def counted(schema: Schema, baseline: Baseline | None, thresholds: Sequence[floa
         bins = baseline.features[feature.name].bins if baseline is not None else CategoricalBins(())
         if offset + bins.size > MAX_BINS:
             break
-        if feature.type == STRING:
+        if isinstance(bins, CategoricalBins):  # as baseline.py has checked
             texts.append((text, offset, bins))
             text += 1
         else:
@@ -429,14 +429,14 @@ class Counters:
             numbers = np.concatenate([batch.numbers for batch in batches])
             found += [base + offset + bins.codes(numbers[:, column]) for column, offset, bins in what.numbers]
         for position, offset, bins in what.texts:
-            texts = np.concatenate([batch.texts[position] for batch in batches])
+            texts = list(chain.from_iterable(batch.texts[position] for batch in batches))
             found.append(base + offset + bins.codes(texts))
         if found:
             features = window.region["features"]
             features += np.bincount(np.concatenate(found), minlength=len(features)).astype(np.uint32)
-        for name, offset, bins in what.outputs:
+        for name, start, kind in what.outputs:
             cell = arm * GROUPS + group
-            self._count_output(window, (name, offset, bins), outputs, rows=rows, cell=cell)
+            self._count_output(window, (name, start, kind), outputs, rows=rows, cell=cell)
 
     def _count_output(
         self,

@@ -16,9 +16,7 @@ from solera_server.batch import Batch
 from solera_server.compiled.kernels import NATIVE, fill_records, fill_rows, fill_values
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from solera_server.batch import Layout, Where
+    from solera_server.batch import Layout, Texts, Where
 
 _KINDS = {FLOAT: "f", INTEGER: "i", BOOLEAN: "b", STRING: "s"}
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -54,14 +52,14 @@ class Filling:
         if not self._kinds or not 0 < rows <= _MOST_ROWS:
             return None
         numbers = np.empty((rows, self._numbers))
-        texts: tuple[list[Any], ...] = tuple([] for _ in range(self._texts)) if self._texts else ()
+        texts: tuple[Texts, ...] = tuple([] for _ in range(self._texts)) if self._texts else ()
         if type(instances[0]) is dict:
             stopped = fill_records(instances, self.names, self._kinds, numbers, texts)
         else:
             stopped = fill_rows(instances, self._kinds, numbers, texts)
         if stopped != -1:
             return None
-        return Batch(rows, numbers, tuple(map(_objects, texts)) if texts else (), where)
+        return Batch(rows, numbers, texts, where)
 
     def tensor(self, data: list[Any], rows: int, where: Where, *, single: bool) -> Batch | None:
         """
@@ -83,9 +81,3 @@ class Filling:
                 return None
             numbers = numbers.astype(np.float32).astype(np.float64)
         return Batch(rows, numbers, (), where)
-
-
-def _objects(values: list[Any]) -> NDArray[np.object_]:
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column

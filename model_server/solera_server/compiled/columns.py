@@ -202,7 +202,7 @@ class Source:
 
     def _strings(self, batch: Batch) -> list[Any]:
         return [
-            batch.texts[place].tolist() if text else batch.numbers[:, place].tolist()
+            batch.texts[place] if text else batch.numbers[:, place].tolist()
             for place, text in zip(self._places, self._is_text, strict=True)
         ]
 

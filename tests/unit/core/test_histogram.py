@@ -52,6 +52,7 @@ def test_every_text_falls_into_one_bin_and_columns_agree_with_single_values(know
     column[:] = values
     codes = bins.codes(column).tolist()
     assert codes == [bins.code(value) for value in values]
+    assert bins.codes(values).tolist() == codes
     for value, code in zip(values, codes, strict=True):
         if not isinstance(value, str):
             assert code == bins.size - 1

@@ -85,7 +85,7 @@ def test_mixed_types_by_typed_contents() -> None:
     batch = codec(MIXED).decode(body, {}).batch
     np.testing.assert_array_equal(batch.numbers[:, 0], [39.5, np.nan])
     assert batch.numbers[:, 1:].tolist() == [[3, 1, SINCE], [4, 0, SINCE]]
-    assert batch.texts[0].tolist() == ["Málaga", ""]
+    assert batch.texts[0] == ["Málaga", ""]
 
 
 def test_a_matrix_by_raw_contents() -> None:
