@@ -83,19 +83,9 @@ INLINE void walk_rows(const Forest *forest, const double *x, Py_ssize_t rows, Py
     } while (moved);
 }
 
-/* Add a leaf's values to a row's sums. */
 INLINE void add(const Forest *forest, Py_ssize_t tree, uint32_t leaf, double *sums)
 {
-    const Py_ssize_t width = forest->width;
-    const double *values = forest->values + forest->place[leaf] * width;
-    sums += forest->offsets[tree];
-    if (width == 1) {
-        sums[0] += values[0];
-        return;
-    }
-    for (Py_ssize_t i = 0; i < width; i++) {
-        sums[i] += values[i];
-    }
+    trees_add(forest->values + forest->place[leaf] * forest->width, forest->width, sums + forest->offsets[tree]);
 }
 
 /* Score few rows: for each, TREES_IN_STEP trees in step. */
@@ -147,6 +137,16 @@ INLINE void score_many(const Forest *forest, const double *x, Py_ssize_t n, doub
         }                                                                                                    \
     } while (0)
 
+/* Add the leaves' values of all trees to `out`. */
+static void score_by_walks(const Forest *forest, const double *x, Py_ssize_t n, int missing, double *out)
+{
+    if (n < ROWS_IN_STEP) {
+        DISPATCH(score_few, missing);
+    } else {
+        DISPATCH(score_many, missing);
+    }
+}
+
 void forest_score(const Forest *forest, const double *x, Py_ssize_t n, int missing, double *out)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -154,11 +154,8 @@ void forest_score(const Forest *forest, const double *x, Py_ssize_t n, int missi
             out[i * forest->outputs + output] = forest->start[output];
         }
     }
-    if (n < ROWS_IN_STEP) {
-        DISPATCH(score_few, missing);
-    } else {
-        DISPATCH(score_many, missing);
-    }
+    const Py_ssize_t done = masks_score(forest, x, n, missing, out);
+    score_by_walks(forest, x + done * forest->features, n - done, missing, out + done * forest->outputs);
     if (forest->divisor != 1.0) {
         for (Py_ssize_t i = 0; i < n * forest->outputs; i++) {
             out[i] /= forest->divisor;

@@ -129,6 +129,10 @@ static int fill_forest(Forest *forest, const Array *parts)
             return -1;
         }
     }
+    if (masks_make(forest) < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
     return 0;
 }
 
@@ -141,6 +145,7 @@ static void trees_free(PyObject *object)
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
         free(owned[i]);
     }
+    masks_free(&forest->masked);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
 }

@@ -13,6 +13,7 @@ def random_parts(generator: np.random.Generator) -> list[Any]:
     """Return the arrays of a few sound trees of random shape."""
     left, feature, threshold, flags, place, roots = [], [], [], [], [], []
     leaves = 0
+    categories = 0.2 * generator.integers(2)
     for _ in range(int(generator.integers(1, 12))):
         roots.append(len(left))
         pending = [len(left)]
@@ -26,7 +27,7 @@ def random_parts(generator: np.random.Generator) -> list[Any]:
                 left += [0, 0]
     for node, child in enumerate(left):
         leaf = node == child
-        categorical = not leaf and generator.random() < 0.2
+        categorical = not leaf and generator.random() < categories
         feature.append(0 if leaf else int(generator.integers(3)))
         threshold.append(np.inf if leaf else float(generator.normal()))
         flags.append(1 if leaf else int(generator.integers(2)) | 2 * categorical)

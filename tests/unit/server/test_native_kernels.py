@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import math
 import os
 import subprocess
@@ -12,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import solera_native as native
+from damaged_trees import random_parts
+from damaged_trees import rows as random_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
@@ -319,27 +323,59 @@ def test_shapes_that_do_not_fit_are_refused(function: Any, arguments: tuple[Any,
         function(*arguments)
 
 
-def test_the_extension_stays_inside_its_arrays(tmp_path: Path) -> None:
-    """Damaged trees and odd values under the address and undefined-behaviour sanitizers."""
-    sources = Path(__file__).parents[3] / "native"
-    flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-    build = [
-        sys.executable,
-        "setup.py",
-        "-q",
-        "build_ext",
-        "-b",
-        str(tmp_path),
-        "-t",
-        str(tmp_path / "objects"),
-    ]
+def build(to: Path, flags: str, link: str = "") -> None:
+    """Compile the extension with other flags into the directory ``to``."""
+    arguments = ["setup.py", "-q", "build_ext", "-b", str(to), "-t", str(to / "objects")]
     subprocess.run(
-        build,
-        cwd=sources,
-        env={**os.environ, "CFLAGS": flags, "LDFLAGS": "-fsanitize=address,undefined"},
+        [sys.executable, *arguments],
+        cwd=Path(__file__).parents[3] / "native",
+        env={**os.environ, "CFLAGS": flags, "LDFLAGS": link},
         check=True,
         capture_output=True,
     )
+
+
+@pytest.fixture(scope="module")
+def for_old_processors(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the extension without what newer processors have."""
+    directory = tmp_path_factory.mktemp("native")
+    build(directory, "-DSOLERA_WITHOUT_AVX2")
+    found = importlib.machinery.PathFinder.find_spec("solera_native", [str(directory)])
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@given(seeds, st.integers(1, 40), st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_trees_score_the_same_bits_alone_and_in_company_on_any_processor(
+    for_old_processors: Any, seed: int, rows: int, single: bool, odd: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    parts = Parts(*random_parts(generator))
+    x = random_rows(generator, rows) if odd else generator.normal(size=(rows, 3))
+    exact = generator.random(x.shape) < 0.3
+    x[exact] = generator.choice(parts.threshold, int(exact.sum()))
+    if not odd:
+        x = np.nan_to_num(x)
+    found = []
+    for module in (native, for_old_processors, plain):
+        trees = module.Trees(parts, 3.0, 3, single, 0)
+        out, alone = np.empty((2, rows, len(parts.start)))
+        assert trees.score(x, out) == -1
+        for row in range(rows):
+            trees.score(x[row : row + 1], alone[row : row + 1])
+        assert alone.tobytes() == out.tobytes()
+        found.append(out.tobytes())
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_extension_stays_inside_its_arrays(tmp_path: Path) -> None:
+    """Damaged trees and odd values under the address and undefined-behaviour sanitizers."""
+    flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+    build(tmp_path, flags, "-fsanitize=address,undefined")
     library = subprocess.run(
         ["cc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
     ).stdout.strip()
