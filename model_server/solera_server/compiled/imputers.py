@@ -73,13 +73,15 @@ class Indicator(Step):
         return mask[:, self._features].astype(np.float64)
 
 
-def _expect_nan(node: Node) -> None:
+def expect_nan(node: Node) -> None:
+    """Check that what is missing is NaN. Raises NotCompilable."""
     value = node.get("missing_values")
     if not (isinstance(value, float) and math.isnan(value)):
         raise node.fail("missing_values is not NaN")
 
 
-def _indicator_features(node: Node, width: int) -> np.ndarray[Any, Any]:
+def indicator_features(node: Node, width: int) -> np.ndarray[Any, Any]:
+    """Return the columns that a fitted MissingIndicator marks. Raises NotCompilable."""
     features = checked_indices(node.get("features_"), f"{node.name}: features_", 0, width)
     if features.ndim != 1:
         raise node.fail("features_ is no row of indices")
@@ -88,7 +90,7 @@ def _indicator_features(node: Node, width: int) -> np.ndarray[Any, Any]:
 
 @transformer("sklearn.impute._base.SimpleImputer")
 def simple_imputer(node: Node, shape: Shape) -> Transformer:
-    _expect_nan(node)
+    expect_nan(node)
     node.text("strategy", _STRATEGIES)
     keeps_empty = node.flag("keep_empty_features")
     indicator = node.get("indicator_")
@@ -106,7 +108,7 @@ def simple_imputer(node: Node, shape: Shape) -> Transformer:
     kept = None if keeps_empty or not np.isnan(values).any() else np.flatnonzero(~np.isnan(values))
     marked = None
     if indicator is not None:
-        marked = _indicator_features(node.node("indicator_", "MissingIndicator"), shape.width)
+        marked = indicator_features(node.node("indicator_", "MissingIndicator"), shape.width)
     return NumberImputer(values, kept, marked)
 
 
@@ -126,11 +128,11 @@ def _statistics(node: Node, width: int) -> Matrix:
 
 @transformer("sklearn.impute._base.MissingIndicator")
 def missing_indicator(node: Node, shape: Shape) -> Transformer:
-    _expect_nan(node)
+    expect_nan(node)
     if shape.kind not in (NUMBERS, STRINGS) or any(shape.numeric):
         raise node.fail(f"it gets {shape.kind}")
     if node.integer("_n_features") != shape.width:
         raise node.fail("it was fitted on another number of columns")
-    features = _indicator_features(node, shape.width)
+    features = indicator_features(node, shape.width)
     strict = node.text("features", ("missing-only", "all")) == "missing-only" and node.flag("error_on_new")
     return Indicator(shape.width, features, strict=strict)

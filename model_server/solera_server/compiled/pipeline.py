@@ -17,11 +17,13 @@ from solera_server.compiled import (  # noqa: F401 - each registers what it comp
     imputers,
     kernel_machines,
     linear,
+    neighbor_imputer,
     neighbors,
     networks,
     projections,
     scalers,
     selectors,
+    splines,
     texts,
     trees,
 )

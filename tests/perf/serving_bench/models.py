@@ -22,7 +22,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_iris, make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.impute import SimpleImputer
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -107,7 +107,8 @@ def _neighbours() -> _Source:
 
 def _splines() -> _Source:
     """For overload: a model that is not compiled, so that scikit-learn predicts."""
-    splines = make_pipeline(SplineTransformer(n_knots=5), LogisticRegression(max_iter=2000))
+    weighing = KNNImputer(weights="distance")
+    splines = make_pipeline(weighing, SplineTransformer(n_knots=5), LogisticRegression(max_iter=2000))
     return _numbers(load_breast_cancer(), splines)
 
 

@@ -101,6 +101,7 @@ def test_a_server_that_ends_is_told_with_its_words(build: Path) -> None:
     tree = ProcessTree(
         ["sh", "-c", "echo no such model; exit 3"], {}, build / "log", cpu=None, folder=build / "folder"
     )
+    tree.wait(10)  # Stopped at once, it would say nothing.
     tree.stop()
     assert "no such model" in tree.output()
 

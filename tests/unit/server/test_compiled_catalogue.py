@@ -1,4 +1,4 @@
-"""Everything that a spec can choose: compiled and the same as scikit-learn, or on the short list of what is not."""
+"""Everything that a spec can choose: compiled, and the same as scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from solera_core.catalogue import Component, load
-from solera_server.compiled.refusals import NotCompilable
 from solera_trainer.pipelines import component_of
 from solera_trainer.trusted_gen import VARIANTS
 
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CATALOGUE = load()
-LEFT_TO_SKLEARN = {
-    "sklearn.impute.KNNImputer": "there is no compiled form of sklearn.impute._knn.KNNImputer",
-    "sklearn.preprocessing.SplineTransformer": "no compiled form of sklearn.preprocessing._polynomial.Spline",
-}
 ROWS = 60
 FEW = {"n_estimators": 4, "max_iter": 15}
 
@@ -74,11 +69,7 @@ def test_transformers(component: Component, variant: dict[str, Any], tmp_path: P
     elif component.dotted.endswith("MissingIndicator"):
         steps = []
     model = behind_columns([*steps, ("step", built(component, variant))], table.columns, LogisticRegression())
-    if component.dotted in LEFT_TO_SKLEARN:
-        with pytest.raises(NotCompilable, match=LEFT_TO_SKLEARN[component.dotted]):
-            pair(model, table, target, tmp_path)
-    else:
-        compiled(model, table, target, tmp_path)
+    compiled(model, table, target, tmp_path)
 
 
 def compiled(model: Any, table: pd.DataFrame, target: Any, directory: Path) -> None:
