@@ -37,6 +37,10 @@ AHEAD_SECONDS = 300
 _DAY = 86_400
 _JSON_DEPTH = 4
 _MAX_NUMBER = 1e300
+RETRY_SECONDS = 0.002
+PATIENCE_SECONDS = 0.5
+"""For so long another process may have the lock of a label's place; it takes microseconds unless it stands still."""
+MAX_RETRYING = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Feedback:
     Answers feedback for one model.
 
     ``keys`` gives the keys of today, ``now`` the seconds since 1970; ``take`` is called with each label that
-    counts. ``clip`` bounds the errors of a regression.
+    counts, and ``later`` calls a function after so many seconds. ``clip`` bounds the errors of a regression.
     """
 
     def __init__(
@@ -72,21 +76,35 @@ class Feedback:
         now: Callable[[], float],
         replay: ReplayTable,
         take: Callable[[Label], None],
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._model, self._version = model, version
         self._schema, self._clip, self._max_age = schema, clip, max_age
         self._keys, self._now, self._replay, self._take = keys, now, replay, take
+        self._later, self._retrying = later, 0
         self._classes = {class_hash(label): label for label in schema.target.classes or ()}
 
-    def handle(self, request: Request) -> Response:
-        """Answer a request; whatever is wrong is said in words."""
+    def handle(self, request: Request) -> Response | None:
+        """Answer a request; whatever is wrong is said in words. None: it is answered later."""
         try:
             label = self._label(request)
         except InputError as error:
             return error_response(error.status, error.message)
+        entry = self._enter(label)
+        if entry is not Entry.BUSY:
+            return self._answer(label, entry)
+        if self._retrying >= MAX_RETRYING:
+            return _busy()
+        self._retrying += 1
+        self._retry_later(request, label, self._now() + PATIENCE_SECONDS)
+        return None
+
+    def _enter(self, label: Label) -> Entry:
         receipt = label.receipt
         oldest = int(self._now()) - self._max_age
-        entry = self._replay.enter(receipt.nonce, label.row, receipt.time, oldest)
+        return self._replay.enter(receipt.nonce, label.row, receipt.time, oldest)
+
+    def _answer(self, label: Label, entry: Entry) -> Response:
         if entry is Entry.SEEN:
             return error_response(409, f"row {label.row} of this receipt has its label already")
         if entry is Entry.FORGOTTEN:
@@ -95,6 +113,18 @@ class Feedback:
             )
         self._take(label)
         return json_response({"counted": True})
+
+    def _retry_later(self, request: Request, label: Label, end: float) -> None:
+        def retry() -> None:
+            entry = Entry.BUSY if request.abandoned else self._enter(label)
+            if entry is Entry.BUSY and not request.abandoned and self._now() < end:
+                self._later(RETRY_SECONDS, retry)
+                return
+            self._retrying -= 1
+            if not request.abandoned:
+                request.respond(request, _busy() if entry is Entry.BUSY else self._answer(label, entry))
+
+        self._later(RETRY_SECONDS, retry)
 
     def _label(self, request: Request) -> Label:
         document = expect_object(parse(request.body, _JSON_DEPTH), "body")
@@ -167,3 +197,7 @@ class Feedback:
     @staticmethod
     def _key(receipt: Receipt, clip: float) -> OutcomeKey:
         return OutcomeKey(receipt.version, receipt.arm, receipt.epoch, receipt.time // _DAY, clip)
+
+
+def _busy() -> Response:
+    return error_response(503, "the label cannot be counted now; try again", (b"retry-after", b"1"))

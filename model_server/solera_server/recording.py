@@ -225,6 +225,7 @@ class Recorder:
             now=self._boot.now,
             replay=replay,
             take=self._take,
+            later=self._loop.call_later,
         )
         path = f"/v1/models/{recording.name}:feedback"
         return {path: {b"POST": Route(feedback.handle, "feedback", reads_json=True)}}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import fcntl
+import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -299,3 +303,35 @@ async def test_a_failure_to_count_costs_no_request(
         server.recorder.fold()
         await predicted(client)
     assert [record.message for record in caplog.records].count("counting failed") == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_a_process_that_stands_still_with_the_lock_stops_nothing_but_labels(
+    server: RecordedServer, client: httpx.AsyncClient
+) -> None:
+    labels, token = await predicted(client)
+    replay = server.recording.replay
+    assert replay is not None
+    child = os.fork()
+    if child == 0:
+        fcntl.lockf(replay._lock, fcntl.LOCK_EX)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    try:
+        telling = asyncio.create_task(told(client, token, label=labels[0]))
+        slowest = 0.0
+        while not telling.done():
+            started = time.perf_counter()
+            assert (await client.get("/v2/health/live")).status_code == 200
+            slowest = max(slowest, time.perf_counter() - started)
+        refused = await telling
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), refused.text
+        assert slowest < 0.25, "the loop goes on meanwhile"
+        waiting = asyncio.create_task(told(client, token, label=labels[0]))
+        await asyncio.sleep(0.05)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert (await waiting).status_code == 200, "it is tried again, and the lock of who died is free"
+    assert (await told(client, token, label=labels[0])).status_code == 409

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -72,10 +74,13 @@ def test_processes_share_it_and_one_that_is_killed_holds_up_nobody():
     child = os.fork()
     if child == 0:
         table.enter(b"12345678", 3, 1000, 0)
-        with table._locked():
-            os.write(writing, b"x")
-            signal.pause()
+        fcntl.lockf(table._lock, fcntl.LOCK_EX)  # every stripe of it
+        os.write(writing, b"x")
+        signal.pause()
     os.read(reading, 1)
+    started = monotonic()
+    assert table.enter(b"12345678", 3, 1000, 0) is Entry.BUSY
+    assert monotonic() - started < 0.1, "nobody waits for the lock"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert table.enter(b"12345678", 3, 1000, 0) is Entry.SEEN
