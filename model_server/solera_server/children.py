@@ -18,6 +18,7 @@ from solera_server.board import BEAT_SECONDS, Board, PoolHealth, Stage
 from solera_server.http_server import HttpServer
 from solera_server.metrics import Metrics
 from solera_server.model_port import ModelPort, facts
+from solera_server.page.guard import Guard
 from solera_server.page.service import ManagementPage, live
 from solera_server.termination import report
 from solera_server.threads import allow_threads
@@ -135,10 +136,11 @@ def manage(pool: Pool, sockets: list[socket.socket], control: int, model: Model 
         if pool.certificates is not None:
             metrics.gauges["solera_server_certificate_expires_seconds"] = pool.certificates.gauge()
             watching = asyncio.create_task(pool.certificates.watch())
-        page = ManagementPage(options.name, options.limits, lambda: live(metrics, health), loop)
+        guard = Guard(options.page_hosts)
+        page = ManagementPage(options.name, options.limits, lambda: live(metrics, health), loop, guard)
         if model is not None:
             page.open(model.loaded, options.version_of(model.loaded.digest))
-        router = management.router(health, metrics, lambda: report, page.routes())
+        router = management.router(health, metrics, lambda: report, page.routes(), guard)
         server = HttpServer(router, options.limits)
         await server.serve(sockets)
         await stop.wait()

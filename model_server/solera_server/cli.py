@@ -99,6 +99,7 @@ def _serve(options: argparse.Namespace) -> int:
             recording=recording_options(options),
             grpc_port=options.grpc_port,
             page=options.page,
+            page_hosts=tuple(options.page_host),
         ),
     )
 
@@ -145,6 +146,13 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", default=host, help="address to listen on, * for all (%(default)s)")
     serve.add_argument("--port", type=_port, default=8080, help="model port (%(default)s; 0: any free one)")
     serve.add_argument("--page", action="store_true", help="show the model's page to browsers at / of --port")
+    serve.add_argument(
+        "--page-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name besides localhost under which browsers may open the management port (repeatable)",
+    )
     serve.add_argument("--management-port", type=_port, default=8081, help="probes and metrics (%(default)s)")
     serve.add_argument(
         "--grpc-port", type=_port, help="answer the V2 protocol over gRPC there (default: not)"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from solera_server.counter_report import CounterReport
     from solera_server.health import Verdict
     from solera_server.metrics import Metrics
+    from solera_server.page.guard import Guard
 
 
 class Probed(Protocol):
@@ -28,11 +29,13 @@ def router(
     metrics: Metrics,
     counters: Callable[[], CounterReport | None] = lambda: None,
     page: Mapping[str, Mapping[bytes, Route]] | None = None,
+    guard: Guard | None = None,
 ) -> Router:
     """
     Return the routes of the management port.
 
     ``counters`` gives None while no model is loaded; ``page`` are the routes of the model's page.
+    With a ``guard`` counters are for those hosts only that it knows; probes and scrapes come as they like.
     """
 
     def livez(_request: Request) -> Response:
@@ -45,13 +48,18 @@ def router(
         text, content_type = metrics.exposition()
         return Response(200, text, content_type)
 
-    def count(request: Request) -> Response:
+    def count(request: Request) -> Response | None:
         report = counters()
         if report is None:
             return error_response(503, "the model is not loaded yet", (b"retry-after", b"1"))
         return report.handle(request)
 
-    routes = {b"/livez": livez, b"/readyz": readyz, b"/metrics": scrape, b"/counters": count}
+    routes: dict[bytes, Callable[[Request], Response | None]] = {
+        b"/livez": livez,
+        b"/readyz": readyz,
+        b"/metrics": scrape,
+        b"/counters": count if guard is None else guard.reading(count),
+    }
     every: dict[bytes, Mapping[bytes, Route]] = {
         path: {b"GET": Route(handler, "management")} for path, handler in routes.items()
     }

@@ -18,7 +18,7 @@ class Options:
     each has ``threads`` for BLAS and OpenMP. gRPC is answered on ``grpc_port``, unless that is None.
     ``access_share`` of the requests are logged.
     With ``tls_files``, a certificate and its key, the model port and gRPC speak TLS only. With ``page`` the
-    model port shows its page to browsers.
+    model port shows its page to browsers; on the management port it is shown under ``page_hosts`` as well.
     """
 
     model: Path
@@ -39,6 +39,7 @@ class Options:
     tls_files: tuple[Path, Path] | None = None
     access_share: float = 0.0
     page: bool = False
+    page_hosts: tuple[str, ...] = ()
 
     def version_of(self, digest: str) -> str:
         """Return the version's name: as told, or else the beginning of the artifact's digest."""

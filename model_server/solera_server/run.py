@@ -21,6 +21,7 @@ from solera_server.load import LoadedModel, load
 from solera_server.metrics import Metrics
 from solera_server.model_port import ModelPort
 from solera_server.options import Options
+from solera_server.page.guard import Guard
 from solera_server.page.service import ManagementPage, live
 from solera_server.recording import Recording
 
@@ -96,8 +97,11 @@ class _Process:
             "1 while the server wants requests.",
             lambda: float(model.health.ready().good),
         )
-        page = ManagementPage(options.name, options.limits, lambda: live(metrics, model.health), loop)
-        management_routes = management.router(model.health, metrics, lambda: self._report, page.routes())
+        guard = Guard(options.page_hosts)
+        page = ManagementPage(options.name, options.limits, lambda: live(metrics, model.health), loop, guard)
+        management_routes = management.router(
+            model.health, metrics, lambda: self._report, page.routes(), guard
+        )
         probes = HttpServer(management_routes, options.limits)
         [management_sockets] = bind_or_fail(options.host, options.management_port, "--management-port")
         [sockets] = bind_or_fail(options.host, options.port, "--port")

@@ -73,6 +73,9 @@ def page(loaded: LoadedModel, name: str, version: str, *, where: str) -> Respons
     headers = (
         (b"content-security-policy", policy.encode()),
         (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+        (b"cross-origin-opener-policy", b"same-origin"),
+        (b"cross-origin-resource-policy", b"same-origin"),
         (b"referrer-policy", b"no-referrer"),
         (b"cache-control", b"no-store"),
         (b"vary", b"Accept"),

@@ -16,6 +16,7 @@ from solera_server.batch import InputError
 from solera_server.errands import Errands
 from solera_server.explain import service as explain
 from solera_server.message import Request, Response, error_response, json_response
+from solera_server.page.guard import Guard
 from solera_server.page.rendering import page
 from solera_server.router import Route
 from solera_server.serving import liveness
@@ -81,8 +82,10 @@ class ManagementPage:
         limits: Limits,
         look: Callable[[], Mapping[str, Any]],
         loop: asyncio.AbstractEventLoop,
+        guard: Guard,
     ) -> None:
         self._name = name
+        self._guard = guard
         self._limits = limits
         self._look = look
         self._loop = loop
@@ -111,12 +114,14 @@ class ManagementPage:
 
     def routes(self) -> Routes:
         """Return the routes of the page; before ``open`` they answer 503."""
-        return {
-            "/": {b"GET": Route(self._root, PROTOCOL)},
-            LIVE: {b"GET": Route(lambda _request: json_response(self._look()), PROTOCOL)},
-            self._infer: {b"POST": Route(self._at(self._infer), PROTOCOL, reads_json=True)},
-            self._explain: {b"POST": Route(self._at(self._explain), PROTOCOL, reads_json=True)},
+        reading, posting = self._guard.reading, self._guard.posting
+        every: Routes = {
+            "/": {b"GET": Route(reading(self._root), PROTOCOL)},
+            LIVE: {b"GET": Route(reading(lambda _request: json_response(self._look())), PROTOCOL)},
         }
+        for path in (self._infer, self._explain):
+            every[path] = {b"POST": Route(posting(self._at(path)), PROTOCOL, reads_json=True)}
+        return every
 
     @property
     def _infer(self) -> str:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import signal
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -27,10 +28,12 @@ from solera_server.recording import Recording
 from solera_server.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from server_artifacts import Trained
+
+    from solera_server.replay import ReplayTable
 
 RECEIPT = RECEIPT_HEADER.decode()
 ARM = {"X-Solera-Arm": "blue", "X-Solera-Weight-Epoch": "4", "X-User": "user-7"}
@@ -305,13 +308,9 @@ async def test_a_failure_to_count_costs_no_request(
     assert [record.message for record in caplog.records].count("counting failed") == 1
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-async def test_a_process_that_stands_still_with_the_lock_stops_nothing_but_labels(
-    server: RecordedServer, client: httpx.AsyncClient
-) -> None:
-    labels, token = await predicted(client)
-    replay = server.recording.replay
-    assert replay is not None
+@contextmanager
+def standing_still(replay: ReplayTable) -> Iterator[None]:
+    """Have a process that is stopped while it holds all locks of the table, and is killed at the end."""
     child = os.fork()
     if child == 0:
         fcntl.lockf(replay._lock, fcntl.LOCK_EX)
@@ -319,6 +318,20 @@ async def test_a_process_that_stands_still_with_the_lock_stops_nothing_but_label
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)
     try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_a_process_that_stands_still_with_the_lock_stops_nothing_but_labels(
+    server: RecordedServer, client: httpx.AsyncClient
+) -> None:
+    labels, token = await predicted(client)
+    replay = server.recording.replay
+    assert replay is not None
+    with standing_still(replay):
         telling = asyncio.create_task(told(client, token, label=labels[0]))
         slowest = 0.0
         while not telling.done():
@@ -330,8 +343,5 @@ async def test_a_process_that_stands_still_with_the_lock_stops_nothing_but_label
         assert slowest < 0.25, "the loop goes on meanwhile"
         waiting = asyncio.create_task(told(client, token, label=labels[0]))
         await asyncio.sleep(0.05)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
     assert (await waiting).status_code == 200, "it is tried again, and the lock of who died is free"
     assert (await told(client, token, label=labels[0])).status_code == 409

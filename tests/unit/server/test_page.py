@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,14 @@ from solera_server.limits import Limits
 from solera_server.load import LoadedModel, load
 from solera_server.message import Head, Request
 from solera_server.page.card import Card, facts, first_example
+from solera_server.page.guard import Guard
 from solera_server.page.rendering import MAX_SHOWN, page
 from solera_server.page.service import ManagementPage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from server_artifacts import Trained
 
 HTML = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 TENSOR = {"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}
@@ -280,11 +284,13 @@ async def test_a_model_that_cannot_be_explained_says_why_there(tmp_path: Path):
 
 
 async def test_before_the_model_is_loaded_the_page_says_so():
-    loading = ManagementPage("iris", Limits(), dict, asyncio.get_running_loop())
+    loading = ManagementPage("iris", Limits(), dict, asyncio.get_running_loop(), Guard())
     statuses = {}
     for path, methods in loading.routes().items():
         for route in methods.values():
-            answer = route.handler(Request(Head(), b"{}", 0.0, lambda *_: None))
+            head = Head()
+            head.headers[b"content-type"] = b"application/json"
+            answer = route.handler(Request(head, b"{}", 0.0, lambda *_: None))
             assert answer is not None
             statuses[path] = answer.status
     assert statuses == {
@@ -293,3 +299,64 @@ async def test_before_the_model_is_loaded_the_page_says_so():
         "/v2/models/iris/infer": 503,
         "/v1/models/iris:explain": 503,
     }
+
+
+INFER = "/v2/models/iris/infer"
+EXPLAIN = "/v1/models/iris:explain"
+JSON_HEADERS = {"content_type": "application/json"}
+
+
+async def test_the_management_port_answers_no_stranger_s_page(iris: Trained) -> None:
+    body = json.dumps({"inputs": [TENSOR]})
+    async with running(*serve_arguments(iris.directory, "--page-host", "iris.example")) as process:
+        await process.event("serving")
+        async with httpx.AsyncClient(base_url=await process.management_url()) as client:
+            own = f"127.0.0.1:{client.base_url.port}"
+
+            async def posted(path: str = INFER, **headers: str) -> int:
+                named = {name.replace("_", "-"): value for name, value in headers.items()}
+                return (await client.post(path, content=body, headers=named)).status_code
+
+            # What a form or a script of another site can send without asking first, and what it asks with.
+            for kind in (
+                "application/x-www-form-urlencoded",
+                "text/plain",
+                "multipart/form-data; boundary=x",
+            ):
+                assert await posted(content_type=kind) == 415
+                assert await posted(EXPLAIN, content_type=kind) == 415
+            assert await posted() == 415, "a script can send a body without a type"
+            asked = await client.options(INFER, headers={"origin": "https://evil.example"})
+            assert asked.status_code == 405
+            assert not [name for name in asked.headers if name.startswith("access-control")]
+            assert await posted(**JSON_HEADERS, origin="https://evil.example") == 403
+            assert await posted(**JSON_HEADERS, origin="null") == 403
+            assert await posted(**JSON_HEADERS, sec_fetch_site="cross-site") == 403
+            assert await posted(**JSON_HEADERS, sec_fetch_site="same-site") == 403
+            assert await posted(**JSON_HEADERS, sec_fetch_site="same-origin", origin=f"http://{own}") == 200
+            assert await posted(content_type="application/json; charset=utf-8") == 200
+
+            # A name that its owner lets point to this machine, against what nobody else can choose.
+            for host, status in (
+                ("evil.example", 421),
+                ("evil.example:8081", 421),
+                ("localhost.evil.example", 421),
+                ("127.0.0.1.evil.example", 421),
+                ("localhost:8081", 200),
+                ("iris.localhost", 200),
+                ("LOCALHOST.", 200),
+                ("10.1.2.3:8081", 200),
+                ("[::1]:8081", 200),
+                ("iris.example", 200),
+                (socket.gethostname(), 200),
+            ):
+                for path in ("/", "/page/live", "/counters"):
+                    found = await client.get(path, headers={"host": host})
+                    assert found.status_code == status, (host, path)
+                assert await posted(**JSON_HEADERS, host=host) == status
+                for path in ("/livez", "/readyz", "/metrics"):
+                    assert (await client.get(path, headers={"host": host})).status_code == 200, (host, path)
+            shown = await client.get("/")
+        assert shown.headers["x-frame-options"] == "DENY"
+        assert shown.headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
