@@ -25,15 +25,39 @@ def json_values(array: NDArray[Any]) -> list[Any]:
     return values
 
 
+def single_label(array: NDArray[Any]) -> str | None:
+    """The one value of an array of shape (1,), if that is a text."""
+    if array.shape != (1,):
+        return None
+    value = array.item()
+    return value if type(value) is str else None
+
+
 class TensorTexts:
-    """Writes output tensors of V2 as JSON; remembers what stands before the data, which seldom differs."""
+    """
+    Writes output tensors of V2 as JSON.
+
+    Remembers what stands before the data, which seldom differs, and the whole tensor of a single label.
+    """
 
     _KEPT = 256
 
     def __init__(self) -> None:
         self._heads: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
+        self._labels: dict[tuple[str, str], bytes] = {}
 
     def text(self, name: str, array: NDArray[Any]) -> bytes:
+        label = single_label(array)
+        if label is None:
+            return self._text(name, array)
+        text = self._labels.get((name, label))
+        if text is None:
+            if len(self._labels) >= self._KEPT:
+                self._labels.clear()
+            text = self._labels[name, label] = self._text(name, array)
+        return text
+
+    def _text(self, name: str, array: NDArray[Any]) -> bytes:
         key = (name, array.dtype.kind, array.shape)
         head = self._heads.get(key)
         if head is None:

@@ -12,7 +12,7 @@ import orjson
 
 from solera_server.batch import InputError, Layout
 from solera_server.codec import Call
-from solera_server.encode import json_values
+from solera_server.encode import json_values, single_label
 from solera_server.filling import Filling
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import Response
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _FIELDS = frozenset({"instances", "inputs", "parameters"})
 _PROBABILITIES = "probabilities"
 _PARAMETERS = frozenset({_PROBABILITIES})
+_KEPT_ANSWERS = 256
 _LABELS: tuple[str, ...] = (PREDICT,)
 _BOTH: tuple[str, ...] = (PREDICT, PREDICT_PROBA)
 
@@ -54,11 +55,13 @@ class V1Codec:
             label if isinstance(label, str) else orjson.dumps(label).decode()
             for label in schema.target.classes or ()
         ]
+        self._answers: dict[str, bytes] = {}
+        """Bodies of answers with a single label."""
 
     def decode(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Call:
         document = expect_object(parse(body, self._json_depth), "body")
         if len(document) == 1 and "instances" in document:
-            return Call(self._rows(document["instances"]), _LABELS, _render)
+            return Call(self._rows(document["instances"]), _LABELS, self._render)
         refuse_unknown(document, _FIELDS, "body")
         with_probabilities = self._wants_probabilities(document)
         if "inputs" in document:
@@ -69,7 +72,7 @@ class V1Codec:
             raise InputError('body: the field "instances" is missing; it is the list of rows to predict')
         if with_probabilities:
             return Call(batch, _BOTH, self._render_probabilities)
-        return Call(batch, _LABELS, _render)
+        return Call(batch, _LABELS, self._render)
 
     def _rows(self, instances: Any) -> Batch:
         if not isinstance(instances, list):
@@ -100,6 +103,16 @@ class V1Codec:
             raise InputError(f"parameters.{_PROBABILITIES}: this model gives no probabilities")
         return wanted
 
+    def _render(self, outputs: Outputs) -> Response:
+        predictions = outputs[PREDICT]
+        label = single_label(predictions)
+        body = None if label is None else self._answers.get(label)
+        if body is None:
+            body = orjson.dumps({"predictions": json_values(predictions)})
+            if label is not None and len(self._answers) < _KEPT_ANSWERS:
+                self._answers[label] = body
+        return Response(200, body)
+
     def _render_probabilities(self, outputs: Outputs) -> Response:
         values = json_values(outputs[PREDICT_PROBA])
         width = len(self._classes)
@@ -109,7 +122,3 @@ class V1Codec:
         ]
         labels = json_values(outputs[PREDICT])
         return Response(200, orjson.dumps({"predictions": labels, _PROBABILITIES: rows}))
-
-
-def _render(outputs: Outputs) -> Response:
-    return Response(200, orjson.dumps({"predictions": json_values(outputs[PREDICT])}))

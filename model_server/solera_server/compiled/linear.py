@@ -99,6 +99,10 @@ class LinearClassifier(Sums):
         self.probabilities = probabilities
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
+        if len(scores) == 1:
+            # A view of one class takes a third of the time of a choice.
+            number = int(scores.argmax()) if scores.shape[1] > 1 else int(scores.item() > 0)
+            return self.classes[number : number + 1]
         chosen = (scores[:, 0] > 0).view(np.int8) if scores.shape[1] == 1 else scores.argmax(axis=1)
         classes: NDArray[Any] = self.classes[chosen]
         return classes
