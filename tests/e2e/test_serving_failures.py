@@ -95,13 +95,8 @@ def test_gateways_that_are_not_there_or_do_not_take_the_host(
     assert model.status()["url"] == f"http://{hostname}"
 
 
-@pytest.fixture
-def no_image(kube: Kube, namespace: str) -> Iterator[Callable[[], None]]:
-    """Every new pod of the namespace asks for an image that does not exist, as a registry that lost it would.
-
-    A policy of the API server, bound to this namespace alone: no other test sees it. Call it to end it.
-    """
-    name = f"no-image-{uuid.uuid4().hex[:6]}"
+def image_policy(name: str, namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a policy that gives new pods an image that does not exist, and its binding to a namespace."""
     api = "admissionregistration.k8s.io/v1"
     image = 'JSONPatch{op: "replace", path: "/spec/containers/0/image", value: "localhost:1/no-such-image:1"}'
     rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
@@ -123,25 +118,36 @@ def no_image(kube: Kube, namespace: str) -> Iterator[Callable[[], None]]:
         "metadata": {"name": name},
         "spec": {"policyName": name, "matchResources": here},
     }
+    return policy, binding
 
-    def changed() -> bool:
-        security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        probe = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "probe"},
-            "spec": {
-                "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-                "containers": [{"name": "a", "image": "localhost/a:1", "securityContext": security}],
-            },
-        }
-        answer = kube.ask(
-            "POST", f"/api/v1/namespaces/{namespace}/pods", params={"dryRun": "All"}, json=probe
-        )
-        if answer.status_code != 201:
-            return False
-        image: str = answer.json()["spec"]["containers"][0]["image"]
-        return "no-such-image" in image
+
+def gets_no_image(kube: Kube, namespace: str) -> bool:
+    """Whether a new pod of the namespace would ask for the image that does not exist."""
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    probe = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe"},
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "a", "image": "localhost/a:1", "securityContext": security}],
+        },
+    }
+    answer = kube.ask("POST", f"/api/v1/namespaces/{namespace}/pods", params={"dryRun": "All"}, json=probe)
+    if answer.status_code != 201:
+        return False
+    image: str = answer.json()["spec"]["containers"][0]["image"]
+    return "no-such-image" in image
+
+
+@pytest.fixture
+def no_image(kube: Kube, namespace: str) -> Iterator[Callable[[], None]]:
+    """Every new pod of the namespace asks for an image that does not exist, as a registry that lost it would.
+
+    A policy of the API server, bound to this namespace alone: no other test sees it. Call it to end it.
+    """
+    name = f"no-image-{uuid.uuid4().hex[:6]}"
+    policy, binding = image_policy(name, namespace)
 
     def end() -> None:
         kube.delete("mutatingadmissionpolicybindings", None, name)
@@ -150,11 +156,11 @@ def no_image(kube: Kube, namespace: str) -> Iterator[Callable[[], None]]:
     kube.create("mutatingadmissionpolicies", None, policy)
     kube.create("mutatingadmissionpolicybindings", None, binding)
     try:
-        wait_for(changed, 60, "the policy is in force")
+        wait_for(lambda: gets_no_image(kube, namespace), 60, "the policy is in force")
 
         def end_and_wait() -> None:
             end()
-            wait_for(lambda: not changed(), 60, "the policy is gone")
+            wait_for(lambda: not gets_no_image(kube, namespace), 60, "the policy is gone")
 
         yield end_and_wait
     finally:

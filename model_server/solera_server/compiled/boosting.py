@@ -17,7 +17,7 @@ from solera_server.compiled import kernels
 from solera_server.compiled.boosting_categories import Recoding, node_sets, recoding
 from solera_server.compiled.kernels_numpy_trees import REFUSES_INFINITE, REFUSES_MISSING
 from solera_server.compiled.links import softmax
-from solera_server.compiled.node import Node, checked
+from solera_server.compiled.node import Node
 from solera_server.compiled.registry import Context, Estimator, estimator
 from solera_server.compiled.trees import (
     Described,
@@ -28,6 +28,7 @@ from solera_server.compiled.trees import (
     fitted_tree,
     flatten,
     forest,
+    node_columns,
     refusal,
 )
 
@@ -257,16 +258,7 @@ def histogram_tree(tree: Any, node: Node, known: NDArray[np.uint32] | None = Non
     """Return one tree of an iteration; ``known`` has the categories of each feature, where there are any."""
     if not isinstance(tree, Node) or tree.name != "TreePredictor":
         raise node.fail("an iteration holds something else than trees")
-    nodes = tree.get("nodes")
-    if not isinstance(nodes, np.ndarray) or nodes.ndim != 1 or nodes.dtype.names is None or not len(nodes):
-        raise tree.fail("nodes is no array of nodes")
-    count = len(nodes)
-
-    def column(name: str, kind: str, *, finite: bool = False) -> Any:
-        if name not in (nodes.dtype.names or ()):
-            raise tree.fail(f"the nodes have no {name}")
-        return checked(nodes[name], f"TreePredictor: {name}", (count,), kind, finite=finite)
-
+    nodes, column = node_columns(tree)
     leaf = column("is_leaf", "i") != 0
     set_of = sets = None
     if (column("is_categorical", "i")[~leaf] != 0).any():

@@ -13,7 +13,7 @@ from solera_server.compiled.blocks import Matrix
 from solera_server.compiled.kernels_numpy import EUCLIDEAN
 from solera_server.compiled.node import Node
 from solera_server.compiled.refusals import Refused
-from solera_server.compiled.registry import SUMS, Context, Estimator, estimator
+from solera_server.compiled.registry import SUMS, Context, Estimator, Numbers, estimator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,17 +74,8 @@ class KernelSums:
         return out
 
 
-class KernelRegressor(KernelSums):
+class KernelRegressor(Numbers, KernelSums):
     """The one sum."""
-
-    classes = None
-    has_probabilities = False
-
-    def predict(self, scores: Matrix) -> NDArray[Any]:
-        return scores[:, 0]
-
-    def predict_proba(self, scores: Matrix) -> NDArray[Any]:
-        raise NotImplementedError
 
 
 class PairwiseVotes(KernelSums):

@@ -14,7 +14,7 @@ import numpy as np
 from solera_server.compiled import kernels
 from solera_server.compiled.blocks import Matrix, Split
 from solera_server.compiled.links import indicator_sums, normalised_logistic, softmax
-from solera_server.compiled.registry import SUMS, Context, Estimator, estimator
+from solera_server.compiled.registry import SUMS, Context, Estimator, Numbers, estimator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +63,8 @@ class Sums:
         return total
 
 
-class LinearRegressor(Sums):
+class LinearRegressor(Numbers, Sums):
     """A number: the sum, or what a link makes of it."""
-
-    classes = None
-    has_probabilities = False
 
     def __init__(
         self, weights: Matrix, intercept: Matrix, link: Callable[[Matrix], Matrix] | None = None
@@ -78,9 +75,6 @@ class LinearRegressor(Sums):
     def predict(self, scores: Matrix) -> NDArray[Any]:
         values = scores[:, 0]
         return values if self.link is None else self.link(values)
-
-    def predict_proba(self, scores: Matrix) -> NDArray[Any]:
-        raise NotImplementedError
 
 
 class LinearClassifier(Sums):

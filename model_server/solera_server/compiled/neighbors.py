@@ -18,7 +18,7 @@ from solera_server.compiled.blocks import Matrix
 from solera_server.compiled.links import column_sums
 from solera_server.compiled.node import STATE, Node, checked, checked_indices
 from solera_server.compiled.refusals import Refused
-from solera_server.compiled.registry import BITS, SUMS, Context, Estimator, estimator
+from solera_server.compiled.registry import BITS, SUMS, Context, Estimator, Numbers, estimator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,11 +206,9 @@ class NeighborClassifier(Neighbors):
         return result
 
 
-class NeighborRegressor(Neighbors):
+class NeighborRegressor(Numbers, Neighbors):
     """The mean of the neighbours' values, equal or by inverse distance."""
 
-    classes = None
-    has_probabilities = False
     exactness = SUMS
 
     def __init__(self, *, weighted: bool, **places: Any) -> None:
@@ -230,9 +228,6 @@ class NeighborRegressor(Neighbors):
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
         return scores
-
-    def predict_proba(self, scores: Matrix) -> NDArray[Any]:
-        raise NotImplementedError
 
 
 def _places(node: Node, targets: Any) -> dict[str, Any]:
@@ -301,7 +296,7 @@ def k_neighbors_regressor(node: Node, _context: Context) -> Estimator:
     return NeighborRegressor(weighted=_is_weighted(node), **_places(node, targets))
 
 
-class Centres:
+class Centres(Numbers):
     """The number of the nearest centre."""
 
     exactness = SUMS
@@ -309,8 +304,6 @@ class Centres:
     native = False
     takes_sparse = False
     finite_scores = True
-    classes = None
-    has_probabilities = False
 
     def __init__(self, centres: Matrix) -> None:
         self.n_features = centres.shape[1]
@@ -328,9 +321,6 @@ class Centres:
     def predict(self, scores: Matrix) -> NDArray[Any]:
         nearest: NDArray[Any] = scores.argmin(axis=1)
         return nearest.astype(np.int32)
-
-    def predict_proba(self, scores: Matrix) -> NDArray[Any]:
-        raise NotImplementedError
 
 
 @estimator("sklearn.cluster._kmeans.KMeans", "sklearn.cluster._kmeans.MiniBatchKMeans")

@@ -11,7 +11,7 @@ from solera_server.compiled.blocks import Matrix
 from solera_server.compiled.links import logistic, softmax, two_classes
 from solera_server.compiled.node import Node, checked
 from solera_server.compiled.refusals import Refused
-from solera_server.compiled.registry import SUMS, Context, Estimator, estimator
+from solera_server.compiled.registry import SUMS, Context, Estimator, Numbers, estimator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,17 +63,8 @@ class Network:
         return values
 
 
-class NetworkRegressor(Network):
+class NetworkRegressor(Numbers, Network):
     """A number, of one output."""
-
-    classes = None
-    has_probabilities = False
-
-    def predict(self, scores: Matrix) -> NDArray[Any]:
-        return scores[:, 0]
-
-    def predict_proba(self, scores: Matrix) -> NDArray[Any]:
-        raise NotImplementedError
 
 
 class NetworkClassifier(Network):

@@ -144,6 +144,20 @@ class Step:
         self.origins = None if origins is None else tuple(origins)
 
 
+class Numbers:
+    """The part of an Estimator of numbers, which has neither classes nor probabilities."""
+
+    classes = None
+    has_probabilities = False
+
+    def predict(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Return the one sum."""
+        return scores[:, 0]
+
+    def predict_proba(self, scores: NDArray[Any]) -> NDArray[Any]:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a compile function may use beside its node."""

@@ -26,7 +26,7 @@ from solera_server.compiled.refusals import NotCompilable, Refused
 from solera_server.compiled.registry import BITS, Context, Estimator, estimator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -173,18 +173,23 @@ def forest(
         raise NotCompilable(f"the trees cannot be compiled: {error}") from error
 
 
-def described(tree: Node) -> Described:
-    """Return a sklearn.tree._tree.Tree's nodes; of its values those of the one output, (nodes, classes)."""
+def node_columns(tree: Node) -> tuple[NDArray[Any], Callable[..., Any]]:
+    """Return a fitted tree's array of nodes, and what checks and returns one of its columns."""
     nodes = tree.get("nodes")
     if not isinstance(nodes, np.ndarray) or nodes.ndim != 1 or nodes.dtype.names is None or not len(nodes):
         raise tree.fail("nodes is no array of nodes")
-    count = len(nodes)
 
     def column(name: str, kind: str, *, finite: bool = False) -> Any:
         if name not in (nodes.dtype.names or ()):
             raise tree.fail(f"the nodes have no {name}")
-        return checked(nodes[name], f"Tree: {name}", (count,), kind, finite=finite)
+        return checked(nodes[name], f"{tree.name}: {name}", (len(nodes),), kind, finite=finite)
 
+    return nodes, column
+
+
+def described(tree: Node) -> Described:
+    """Return a sklearn.tree._tree.Tree's nodes; of its values those of the one output, (nodes, classes)."""
+    nodes, column = node_columns(tree)
     left = column("left_child", "i")
     return Described(
         leaf=left == _TREE_LEAF,
@@ -193,7 +198,7 @@ def described(tree: Node) -> Described:
         feature=column("feature", "i"),
         threshold=column("threshold", "f"),
         missing_left=column("missing_go_to_left", "i") != 0,
-        values=tree.array("values", (count, 1, None))[:, 0, :],
+        values=tree.array("values", (len(nodes), 1, None))[:, 0, :],
     )
 
 

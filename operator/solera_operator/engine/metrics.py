@@ -36,6 +36,11 @@ class Metrics:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)
             GCCollector(registry=self.registry)
+        self._queues()
+        self._requests()
+
+    def _queues(self) -> None:
+        """Make what is told of queues and of the reconciles that they lead to."""
         self.queue_depth = Gauge(
             "solera_queue_depth", "Keys that wait for a worker.", ["queue"], registry=self.registry
         )
@@ -58,6 +63,9 @@ class Metrics:
             buckets=_RECONCILE_BUCKETS,
             registry=self.registry,
         )
+
+    def _requests(self) -> None:
+        """Make what is told of the Kubernetes API: requests, caches, watches, writes."""
         self.api_requests = Counter(
             "solera_api_requests_total",
             "Requests to the Kubernetes API by verb, resource and HTTP code (0: no answer).",

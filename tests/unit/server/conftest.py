@@ -6,6 +6,7 @@ import pytest
 import server_artifacts
 import uvloop
 from echo_server import Echo, echoing
+from grpc_calls import Answering, answering
 from loopback import Served, serve
 
 from solera_server.limits import Limits
@@ -57,6 +58,12 @@ def loaded_regression(regression: Trained) -> LoadedModel:
 async def iris_server(loaded_iris: LoadedModel) -> AsyncIterator[Served]:
     async with serve(loaded_iris, "iris") as served:
         yield served
+
+
+@pytest.fixture
+async def iris_grpc(loaded_iris: LoadedModel) -> AsyncIterator[Answering]:
+    async with answering(loaded_iris) as one:
+        yield one
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn
+from request_bodies import MIXED
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
@@ -69,17 +70,6 @@ def mixed_rows(count: int = 120) -> list[dict[str, Any]]:
 
 def write_mixed(directory: Path) -> Trained:
     rows = mixed_rows()
-    schema = Schema(
-        "Classification",
-        Target("buys", "Boolean", (False, True)),
-        (
-            Feature("age", "Float"),
-            Feature("visits", "Integer", nullable=False),
-            Feature("city", "String"),
-            Feature("member", "Boolean", nullable=False),
-            Feature("since", "DateTime", nullable=False),
-        ),
-    )
     numbers = ["age", "visits", "member", "since"]
     prepare = ColumnTransformer(
         [
@@ -96,7 +86,7 @@ def write_mixed(directory: Path) -> Trained:
     model = make_pipeline(prepare, RandomForestClassifier(n_estimators=10, random_state=7, n_jobs=2))
     target = np.array([(row["visits"] > 25) ^ row["member"] for row in rows])
     examples = [*rows[:20], {**rows[0], "city": "Cádiz", "age": -1e9}]
-    return _write(directory, schema, model, rows, target=target, examples=examples)
+    return _write(directory, MIXED, model, rows, target=target, examples=examples)
 
 
 def write_refusing(directory: Path) -> Trained:

@@ -42,10 +42,8 @@ from solera_server.limits import Limits
 from solera_server.load import load
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from solera_server.load import LoadedModel
 
 NUMBERS = ["n0", "n1", "n2"]
 KEEP = [("keep", "passthrough")]
@@ -305,18 +303,6 @@ class TestNoExactMethod:
             explainer.explain(model.batch(table))
 
 
-@pytest.fixture
-async def iris_served(loaded_iris: LoadedModel) -> AsyncIterator[Served]:
-    async with serve(loaded_iris, "iris") as served:
-        yield served
-
-
-@pytest.fixture
-async def mixed_served(loaded_mixed: LoadedModel) -> AsyncIterator[Served]:
-    async with serve(loaded_mixed, "mixed") as served:
-        yield served
-
-
 async def post(served: Served, path: str, body: Any) -> httpx.Response:
     async with httpx.AsyncClient(base_url=served.url) as client:
         return await client.post(path, json=body)
@@ -326,9 +312,9 @@ ROW = [5.1, 3.5, 1.4, 0.2]
 
 
 class TestProtocols:
-    async def test_v1_explains_the_predicted_class(self, iris_served):
+    async def test_v1_explains_the_predicted_class(self, iris_server):
         answer = await post(
-            iris_served, "/v1/models/iris:explain", {"instances": [ROW, [6.7, 3.1, 5.6, 2.4]]}
+            iris_server, "/v1/models/iris:explain", {"instances": [ROW, [6.7, 3.1, 5.6, 2.4]]}
         )
         assert answer.status_code == 200, answer.text
         body = answer.json()
@@ -340,27 +326,27 @@ class TestProtocols:
             total = explanation["base_value"] + sum(explanation["contributions"].values())
             assert total == pytest.approx(explanation["output"], abs=1e-10)
 
-    async def test_v1_explains_all_classes(self, iris_served):
+    async def test_v1_explains_all_classes(self, iris_server):
         body = {"instances": [ROW], "parameters": {"classes": "all"}}
-        answer = (await post(iris_served, "/v1/models/iris:explain", body)).json()
-        single = (await post(iris_served, "/v1/models/iris:explain", {"instances": [ROW]})).json()
+        answer = (await post(iris_server, "/v1/models/iris:explain", body)).json()
+        single = (await post(iris_server, "/v1/models/iris:explain", {"instances": [ROW]})).json()
         classes = answer["explanations"][0]["classes"]
         assert list(classes) == ["setosa", "versicolor", "virginica"]
         assert {"class": "setosa", **classes["setosa"]} == single["explanations"][0]
 
-    async def test_classes_that_are_no_strings_are_named_as_in_json(self, mixed_served):
+    async def test_classes_that_are_no_strings_are_named_as_in_json(self, mixed_server):
         body = {"instances": [mixed_rows(1)[0]], "parameters": {"classes": "all"}}
-        answer = await post(mixed_served, "/v1/models/mixed:explain", body)
+        answer = await post(mixed_server, "/v1/models/mixed:explain", body)
         assert answer.status_code == 200, answer.text
         classes = answer.json()["explanations"][0]["classes"]
         assert list(classes) == ["false", "true"]
         assert list(classes["true"]["contributions"]) == ["age", "visits", "city", "member", "since"]
         assert answer.json()["scale"] == "probability"
 
-    async def test_v2_gives_tensors(self, iris_served):
+    async def test_v2_gives_tensors(self, iris_server):
         inputs = [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": [*ROW, *ROW]}]
         body = {"id": "7", "inputs": inputs, "parameters": {"classes": "all"}}
-        answer = (await post(iris_served, "/v2/models/iris/explain", body)).json()
+        answer = (await post(iris_server, "/v2/models/iris/explain", body)).json()
         outputs = {output["name"]: output for output in answer["outputs"]}
         assert answer["id"] == "7"
         assert outputs["contributions"]["shape"] == [2, 4, 3]
@@ -372,11 +358,11 @@ class TestProtocols:
         output = np.array(outputs["output"]["data"]).reshape(2, 3)
         np.testing.assert_allclose(base + contributions.sum(axis=1), output, atol=1e-10)
 
-    async def test_v2_gives_what_is_asked_for(self, iris_served):
+    async def test_v2_gives_what_is_asked_for(self, iris_server):
         inputs = [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW}]
         body = {"inputs": inputs, "outputs": [{"name": "contributions"}]}
         path = "/v2/models/iris/versions/iris-v1/explain"
-        answer = (await post(iris_served, path, body)).json()
+        answer = (await post(iris_server, path, body)).json()
         assert [(output["name"], output["shape"]) for output in answer["outputs"]] == [
             ("contributions", [1, 4])
         ]
@@ -392,8 +378,8 @@ class TestProtocols:
             ({"instances": [ROW], "more": 1}, 400, "more"),
         ],
     )
-    async def test_requests_that_are_wrong(self, iris_served, body, status, message):
-        answer = await post(iris_served, "/v1/models/iris:explain", body)
+    async def test_requests_that_are_wrong(self, iris_server, body, status, message):
+        answer = await post(iris_server, "/v1/models/iris:explain", body)
         assert answer.status_code == status
         assert message in answer.json()["error"]
 
@@ -436,12 +422,12 @@ class TestProtocols:
         assert "log" in answer.json()["error"]
         assert "does not add up" in caplog.text
 
-    async def test_metadata_and_metrics_know_it(self, iris_served):
-        async with httpx.AsyncClient(base_url=iris_served.url) as client:
+    async def test_metadata_and_metrics_know_it(self, iris_server):
+        async with httpx.AsyncClient(base_url=iris_server.url) as client:
             metadata = (await client.get("/v2/models/iris")).json()
             await client.post("/v1/models/iris:explain", json={"instances": [ROW]})
         assert metadata["parameters"].items() >= {"explain": "linear", "explain_scale": "logits"}.items()
-        assert b'protocol="explain"' in iris_served.serving.metrics.exposition()[0]
+        assert b'protocol="explain"' in iris_server.serving.metrics.exposition()[0]
 
 
 def test_an_artifact_of_a_linear_model_without_means_still_serves(iris, loaded_iris):
