@@ -12,6 +12,9 @@
  */
 #include "kernels.h"
 
+/* The deepest tree that is explained: a walk takes about 240 bytes of the stack for each level. */
+#define DEEPEST 1000
+
 typedef struct {
     /* the forest */
     const int32_t *left, *right, *feature, *groups;
@@ -57,10 +60,10 @@ static void contribute(const Walk *walk, int32_t feature, double share, double t
     }
 }
 
-static int visit(const Walk *walk, int32_t node, Py_ssize_t depth, int here);
+static void visit(const Walk *walk, int32_t node, Py_ssize_t depth, int here);
 
 /* Walk one branch of a node; `here` says that the row itself gets to the child. */
-static int branch(const Walk *walk, int32_t node, int32_t child, Py_ssize_t depth, int goes, int here)
+static void branch(const Walk *walk, int32_t node, int32_t child, Py_ssize_t depth, int goes, int here)
 {
     const Py_ssize_t order = walk->order, level = order * (2 + walk->width);
     const double *products = walk->levels + depth * level;
@@ -77,13 +80,10 @@ static int branch(const Walk *walk, int32_t node, int32_t child, Py_ssize_t dept
     walk->share[feature] = share;
     walk->taken[feature] = taken;
     walk->met[feature] = 1;
-    const int failed = visit(walk, child, depth + 1, here);
+    visit(walk, child, depth + 1, here);
     walk->share[feature] = old_share;
     walk->taken[feature] = old_taken;
     walk->met[feature] = met;
-    if (failed) {
-        return -1;
-    }
     contribute(walk, feature, share, taken, 1.0, below_sums, scratch);
     if (met) {
         /* The branch above on the same feature counts these leaves too, and should not. */
@@ -92,10 +92,9 @@ static int branch(const Walk *walk, int32_t node, int32_t child, Py_ssize_t dept
     for (Py_ssize_t i = 0; i < walk->width * order; i++) {
         sums[i] += below_sums[i];
     }
-    return 0;
 }
 
-static int visit(const Walk *walk, int32_t node, Py_ssize_t depth, int here)
+static void visit(const Walk *walk, int32_t node, Py_ssize_t depth, int here)
 {
     const Py_ssize_t order = walk->order, width = walk->width;
     const double *products = walk->levels + depth * order * (2 + width);
@@ -110,34 +109,41 @@ static int visit(const Walk *walk, int32_t node, Py_ssize_t depth, int here)
                 walk->direct[walk->column + c] += values[c];
             }
         }
-        return 0;
-    }
-    if (depth >= walk->depth) {
-        return -1; /* there is no level for its children */
+        return;
     }
     for (Py_ssize_t i = 0; i < width * order; i++) {
         sums[i] = 0.0;
     }
     const int goes = walk->goes_left[node];
-    if (branch(walk, node, walk->left[node], depth, goes, here && goes) < 0) {
-        return -1;
-    }
-    return branch(walk, node, walk->right[node], depth, !goes, here && !goes);
+    branch(walk, node, walk->left[node], depth, goes, here && goes);
+    branch(walk, node, walk->right[node], depth, !goes, here && !goes);
 }
 
-/* Whether every index of the forest lies in its range: what the walk relies on. */
-static int forest_is_sound(const Walk *walk)
+/* Whether what the walk relies on is so: every index of the forest lies in its range, no node is two nodes' child or
+ * two trees' root (so that a walk ends, and sees each node once), and no tree is deeper than was said. `level` has a
+ * zero for each node, and gets one more than its depth. */
+static int forest_is_sound(const Walk *walk, const Array *trees, uint16_t *level)
 {
+    for (Py_ssize_t i = 0; i < trees->rows; i++) {
+        const int32_t root = ((const int32_t *)trees->buffer.buf)[4 * i];
+        if (level[root] != 0) {
+            return 0;
+        }
+        level[root] = 1;
+    }
     for (Py_ssize_t i = 0; i < walk->nodes; i++) {
         const int32_t left = walk->left[i], right = walk->right[i], feature = walk->feature[i];
         if (left < 0) {
             if (right < 0 || right >= walk->leaves) {
                 return 0;
             }
-        } else if (left <= i || right <= i || left >= walk->nodes || right >= walk->nodes || feature < 0 ||
-                   feature >= walk->features) {
+            continue;
+        }
+        if (left <= i || right <= i || left >= walk->nodes || right >= walk->nodes || left == right || feature < 0 ||
+            feature >= walk->features || level[left] != 0 || level[right] != 0 || level[i] > walk->depth) {
             return 0;
         }
+        level[left] = level[right] = (uint16_t)(level[i] + 1);
     }
     return 1;
 }
@@ -182,8 +188,8 @@ static int shapes_fit(const Array *arrays, const Walk *walk, Py_ssize_t *order)
     return 1;
 }
 
-/* Walk all trees for all rows: 0, or -1 where a tree is deeper than was said. */
-static int walk_rows(const Array *arrays, Walk *walk)
+/* Walk all trees for all rows. */
+static void walk_rows(const Array *arrays, Walk *walk)
 {
     for (Py_ssize_t row = 0; row < arrays[GOES_LEFT].rows; row++) {
         walk->goes_left = (const uint8_t *)arrays[GOES_LEFT].buffer.buf + row * walk->nodes;
@@ -198,12 +204,9 @@ static int walk_rows(const Array *arrays, Walk *walk)
             for (Py_ssize_t q = 0; q < walk->order; q++) {
                 walk->levels[q] = 1.0;
             }
-            if (visit(walk, tree[0], 0, 1) < 0) {
-                return -1;
-            }
+            visit(walk, tree[0], 0, 1);
         }
     }
-    return 0;
 }
 
 static PyObject *explain(const Array *arrays, Py_ssize_t depth)
@@ -223,8 +226,18 @@ static PyObject *explain(const Array *arrays, Py_ssize_t depth)
         .depth = depth,
     };
     Py_ssize_t order;
-    if (depth < 0 || depth > 10000 || !shapes_fit(arrays, &walk, &order) || !forest_is_sound(&walk)) {
+    if (depth < 0 || depth > DEEPEST || !shapes_fit(arrays, &walk, &order)) {
         PyErr_SetString(PyExc_ValueError, "the arrays of the forest do not fit together");
+        return NULL;
+    }
+    uint16_t *level = PyMem_Calloc((size_t)walk.nodes + 1, sizeof(uint16_t));
+    if (level == NULL) {
+        return PyErr_NoMemory();
+    }
+    const int sound = forest_is_sound(&walk, &arrays[TREES], level);
+    PyMem_Free(level);
+    if (!sound) {
+        PyErr_SetString(PyExc_ValueError, "the nodes are no trees, or are deeper than was said");
         return NULL;
     }
     const size_t levels = (size_t)(depth + 1) * (size_t)order * (size_t)(2 + walk.width);
@@ -243,14 +256,10 @@ static PyObject *explain(const Array *arrays, Py_ssize_t depth)
         walk.share[i] = 1.0;
     }
     PyThreadState *state = PyEval_SaveThread();
-    const int failed = walk_rows(arrays, &walk);
+    walk_rows(arrays, &walk);
     PyEval_RestoreThread(state);
     PyMem_Free(memory);
     PyMem_Free(met);
-    if (failed) {
-        PyErr_SetString(PyExc_ValueError, "a tree is deeper than was said");
-        return NULL;
-    }
     return Py_NewRef(Py_None);
 }
 

@@ -219,6 +219,56 @@ def test_the_extension_takes_no_step_outside_its_arrays(name, value):
         native.tree_shap(*(arguments() | {name: value}).values())
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "roots"),
+    [
+        ([1, 3, 3, -1, -1], [2, 4, 4, 0, 1], [0]),  # two parents have the same children
+        ([1, 3, -1, -1, -1], [2, 2, 0, 1, 2], [0]),  # a child is its parent's sister too
+        ([1, -1, -1], [1, 0, 1], [0]),  # one child twice
+        ([1, -1, -1], [2, 0, 1], [0, 0]),  # a tree counted twice
+        ([1, 3, -1, -1, -1], [2, 4, 0, 1, 2], [0, 1]),  # a tree within another
+        ([1, 0, -1], [2, 2, 0], [0]),  # a cycle
+    ],
+)
+def test_the_extension_takes_nothing_for_a_tree_that_is_none(left, right, roots):
+    nodes = len(left)
+    damaged = arguments() | {
+        "goes_left": np.ones((1, nodes), dtype=np.uint8),
+        "left": np.array(left, dtype=np.int32),
+        "right": np.array(right, dtype=np.int32),
+        "feature": np.zeros(nodes, dtype=np.int32),
+        "ratio": np.full(nodes, 0.5),
+        "values": np.ones((nodes, 1)),
+        "trees": np.array([[root, 0, 0, 1] for root in roots], dtype=np.int32),
+        "depth": 5,
+    }
+    with pytest.raises(ValueError, match="no trees"):
+        native.tree_shap(*damaged.values())
+    assert damaged["out"].tolist() == damaged["direct"].tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 1000, 1001])
+def test_the_extension_takes_trees_of_a_thousand_levels(depth):
+    """A chain of inner nodes, said to be as deep as it is, and one level less."""
+    count = 2 * depth + 1
+    index = np.arange(count, dtype=np.int32)
+    inner = (index % 2 == 0) & (index < count - 1)
+    chain = arguments() | {
+        "goes_left": np.zeros((1, count), dtype=np.uint8),
+        "left": np.where(inner, index + 1, -1).astype(np.int32),
+        "right": np.where(inner, index + 2, 0).astype(np.int32),
+        "feature": np.zeros(count, dtype=np.int32),
+        "ratio": np.full(count, 0.5),
+        "depth": depth,
+    }
+    if depth <= 1000:
+        native.tree_shap(*chain.values())
+        assert chain["direct"].tolist() == [[1.0]]
+    for wrong in {depth - 1, depth} if depth > 1000 else {depth - 1}:
+        with pytest.raises(ValueError, match=r"deeper|fit"):
+            native.tree_shap(*(chain | {"depth": wrong}).values())
+
+
 def test_the_extension_checks_types():
     with pytest.raises(TypeError):
         native.tree_shap(*(arguments() | {"left": np.zeros(3)}).values())
