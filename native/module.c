@@ -9,8 +9,11 @@ static PyMethodDef functions[] = {
     FUNCTION(fill_values), FUNCTION(fill_column), FUNCTION(tree_shap), {NULL, NULL, 0, NULL},
 };
 
-static int add_types(PyObject *module)
+static int add_contents(PyObject *module)
 {
+    if (PyModule_AddIntConstant(module, "INTERFACE", SOLERA_INTERFACE) < 0) {
+        return -1;
+    }
     PyObject *type = trees_type();
     if (type == NULL) {
         return -1;
@@ -21,7 +24,7 @@ static int add_types(PyObject *module)
 }
 
 static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, add_types},
+    {Py_mod_exec, add_contents},
     {0, NULL},
 };
 

@@ -68,7 +68,12 @@ def _serve(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise Failure(Reason.BAD_SPEC, f"SOLERA_CPUS: {error}") from error
     log.debug("threads", extra={"threads": threads, "workers": workers})
-    from solera_server import run
+    try:
+        from solera_server import run
+    except ImportError as error:
+        if error.name != "solera_native":
+            raise
+        raise Failure(Reason.BAD_SPEC, str(error)) from error
     from solera_server.options import Options
 
     source = Source(options.model, options.digest)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from solera_server import management
+from solera_server.compiled import kernels
 from solera_server.health import Phase
 from solera_server.http_server import HttpServer
 from solera_server.listening import bind_or_fail, port_of
@@ -54,6 +55,8 @@ def serve(source: Source, options: Options) -> int:
 
 def _serve(options: Options, source: Source) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
+    if kernels.WHY_NOT_NATIVE:
+        log.warning("numpy computes, several times slower", extra={"reason": kernels.WHY_NOT_NATIVE})
     if options.grpc_port is not None:
         # gRPC binds its port itself, and shares it among workers. These sockets, which never listen, hold it
         # from before the model is loaded, and see that nobody else has it.

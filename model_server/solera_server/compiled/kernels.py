@@ -2,7 +2,7 @@
 The inner loops: from the C extension ``solera_native`` where it is installed, otherwise from numpy.
 
 Both give the same bits. SOLERA_KERNELS=numpy chooses numpy where the extension is there too;
-SOLERA_KERNELS=native fails where it is not.
+SOLERA_KERNELS=native fails (ImportError of the name "solera_native") where it is not, or does not fit.
 """
 
 from __future__ import annotations
@@ -14,23 +14,46 @@ from typing import TYPE_CHECKING, Any
 from solera_server.compiled import kernels_numpy
 
 CHOICE = "SOLERA_KERNELS"
+EXTENSION = "solera_native"
 
 
-def _choose() -> Any:
+def _obstacle() -> str:
+    """Return why the extension cannot be used, or nothing."""
+    try:
+        module = importlib.import_module(EXTENSION)
+    except ModuleNotFoundError as error:
+        if error.name == EXTENSION:
+            return f"the extension {EXTENSION} is not installed"
+        return f"the extension {EXTENSION} cannot be loaded: {error}"
+    except ImportError as error:
+        return f"the extension {EXTENSION} cannot be loaded: {error}"
+    found = getattr(module, "INTERFACE", None)
+    if found != kernels_numpy.INTERFACE:
+        had = "none" if found is None else found
+        return (
+            f"the extension {EXTENSION} has the interface {had}, the server needs {kernels_numpy.INTERFACE}"
+        )
+    missing = [name for name in kernels_numpy.__all__ if not hasattr(module, name)]
+    return f"the extension {EXTENSION} has no {missing[0]}" if missing else ""
+
+
+def _choose() -> tuple[Any, str]:
+    """Return the kernels, and why they are not the extension's where nobody wanted that."""
     choice = os.environ.get(CHOICE, "")
     if choice not in {"", "native", "numpy"}:
-        raise ImportError(f"{CHOICE} is {choice!r}; write native or numpy, or leave it out")
+        raise ImportError(f"{CHOICE} is {choice!r}; write native or numpy, or leave it out", name=EXTENSION)
     if choice == "numpy":
-        return kernels_numpy
-    try:
-        return importlib.import_module("solera_native")
-    except ImportError:
-        if choice == "native":
-            raise
-        return kernels_numpy
+        return kernels_numpy, ""
+    obstacle = _obstacle()
+    if not obstacle:
+        return importlib.import_module(EXTENSION), ""
+    if choice == "native":
+        message = f"{CHOICE} is native, and {obstacle}; build both of one version, or leave {CHOICE} out"
+        raise ImportError(message, name=EXTENSION)
+    return kernels_numpy, obstacle
 
 
-_kernels = _choose()
+_kernels, WHY_NOT_NATIVE = _choose()
 
 NATIVE: bool = _kernels is not kernels_numpy
 """Whether the extension computes."""
@@ -58,6 +81,7 @@ else:
 
 __all__ = [
     "NATIVE",
+    "WHY_NOT_NATIVE",
     "Trees",
     "distances",
     "fill_column",

@@ -34,6 +34,9 @@ __all__ = [
     "two_shares",
 ]
 
+INTERFACE = 1
+"""Of the extension that fits; raised, here and in native/kernels.h, when a function means something else."""
+
 LARGEST_INTEGER = 2**53
 FEW_NUMBERS = 4096
 _SLOW = object()
