@@ -57,6 +57,7 @@ env: .venv/.ready .venv/.native ## the Python environment of this checkout (.ven
 requirements: | $(UV_HOME)/bin/uv ## pin the dependencies anew (after a change in pyproject.toml)
 	@for target in dev operator trainer server; do \
 	  extra=$$([ $$target = dev ] && echo --all-extras || echo "--extra $$target -c requirements/dev.txt"); \
+	  [ $$target != server ] || extra="$$extra --extra otel"; \
 	  $(UV) pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    $$extra pyproject.toml -o requirements/$$target.txt; \
 	done

@@ -17,7 +17,7 @@ from collections import deque
 from datetime import UTC, datetime
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -40,6 +40,16 @@ _FAILURES_A_SECOND = 10
 _LONGEST_PATH = 200
 # version, trace id, parent id, flags: as the recommendation of W3C, Trace Context, has it.
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+class Noting(Protocol):
+    """What is told of every answered request, and may add headers to the response: see AccessLog."""
+
+    on: bool
+
+    def note(self, request: Request | None, response: Response, now: float, peer: object) -> Response: ...
+
+    def close(self) -> None: ...
 
 
 class AccessLog:
@@ -69,22 +79,30 @@ class AccessLog:
         if self.on:
             self._thread.start()
 
-    def note(self, request: Request | None, response: Response, now: float, peer: object) -> Response:
+    def note(
+        self,
+        request: Request | None,
+        response: Response,
+        now: float,
+        peer: object,
+        span: dict[str, str] | None = None,
+    ) -> Response:
         """
         Log an answer if it is to be logged, and return the response to send.
 
         That one has an X-Request-Id by which its line is found, where the client sent none. ``request`` is
-        None for what could not be read as one; ``now`` is a reading of perf_counter.
+        None for what could not be read as one; ``now`` is a reading of perf_counter. ``span`` has the ids of
+        the span that is made of it, if there is one.
         """
         failed = response.status >= 500
         if not self.on:
             if failed and self._failures.allows(monotonic()):
-                extra = _fields(request, response, now, peer)
+                extra = _fields(request, response, now, peer) | (span or {})
                 log.error("answered with an error", extra={**extra, **self._failures.suppressed()})
             return response
         if not failed and self._share < 1 and random.random() >= self._share:  # noqa: S311 - no secret
             return response
-        fields = _fields(request, response, now, peer)
+        fields = _fields(request, response, now, peer) | (span or {})
         if request is not None and "request_id" not in fields:
             made = f"{self._prefix}-{next(self._ids):x}"
             fields["request_id"] = made
@@ -143,6 +161,12 @@ class _Rate:
         return {"suppressed_before": missed} if missed else {}
 
 
+def trace_fields(request: Request) -> dict[str, Any]:
+    """Return what a line of the log about a request says of its trace, where the caller named one."""
+    traceparent = request.head.headers.get(b"traceparent")
+    return {} if traceparent is None else trace_of(traceparent) or {}
+
+
 def trace_of(traceparent: bytes) -> dict[str, Any] | None:
     """Return the trace's id, the caller's span, and whether it is sampled; None if it is no traceparent."""
     found = _TRACEPARENT.fullmatch(traceparent)
@@ -178,10 +202,7 @@ def _fields(request: Request | None, response: Response, now: float, peer: objec
         fields["rows"] = request.recorded[1].rows
     if head.request_id is not None:
         fields["request_id"] = head.request_id.decode()
-    traceparent = head.headers.get(b"traceparent")
-    if traceparent is not None:
-        fields |= trace_of(traceparent) or {}
-    return fields
+    return fields | trace_fields(request)
 
 
 def _line(fields: dict[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from solera_server.recording_options import add_options, recording_options
 from solera_server.source import FetchFailed, Source
 from solera_server.termination import report
 from solera_server.threads import limit_threads, worker_count
+from solera_server.tracing_options import tracing_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,6 +106,7 @@ def _serve(options: argparse.Namespace) -> int:
             grpc_port=options.grpc_port,
             page=options.page,
             page_hosts=tuple(options.page_host),
+            tracing=tracing_options(os.environ),
         ),
     )
 

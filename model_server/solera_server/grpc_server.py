@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 
 from solera_core.failures import Failure, Reason
 from solera_server import __version__, v2
+from solera_server.access_log import trace_fields
 from solera_server.batch import InputError
 from solera_server.grpc_codec import GrpcCodec, check_model, parse
 from solera_server.grpc_health import SERVICE as HEALTH_SERVICE
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from solera_server.access_log import AccessLog
+    from solera_server.access_log import Noting
     from solera_server.http_server import Observer
     from solera_server.limits import Limits
     from solera_server.serving import Serving
@@ -64,7 +65,7 @@ class GrpcServer:
         serving: Serving,
         limits: Limits,
         observer: Observer | None = None,
-        access: AccessLog | None = None,
+        access: Noting | None = None,
     ) -> None:
         self._access = access
         self._serving = serving
@@ -167,7 +168,7 @@ class GrpcServer:
             request.abandoned = True
             raise
         except Exception:
-            log.exception("handler failed", extra={"path": "ModelInfer"})
+            log.exception("handler failed", extra={"path": "ModelInfer", **trace_fields(request)})
             response = error_response(500, "internal error; the server's log says more")
         finally:
             self._active -= 1

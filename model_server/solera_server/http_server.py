@@ -8,6 +8,7 @@ import random
 from time import gmtime, perf_counter
 from typing import TYPE_CHECKING, Protocol
 
+from solera_server.access_log import trace_fields
 from solera_server.connection import Connection
 from solera_server.listening import BACKLOG, bind, port_of
 from solera_server.message import Request, Response, error_response, good_head
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from solera_server.access_log import AccessLog
+    from solera_server.access_log import Noting
     from solera_server.certificates import Certificates
     from solera_server.limits import Limits
     from solera_server.predicting import Recorder
@@ -53,7 +54,7 @@ class HttpServer:
         limits: Limits,
         observer: Observer | None = None,
         recorder: Recorder | None = None,
-        access: AccessLog | None = None,
+        access: Noting | None = None,
     ) -> None:
         self.access = access
         self.limits = limits
@@ -205,7 +206,8 @@ class HttpServer:
         try:
             return route.handler(request)
         except Exception:
-            log.exception("handler failed", extra={"path": request.path.decode("utf-8", "replace")[:200]})
+            path = request.path.decode("utf-8", "replace")[:200]
+            log.exception("handler failed", extra={"path": path, **trace_fields(request)})
             return error_response(500, "internal error; the server's log says more")
 
     def answered(self, request: Request | None, status: int, now: float) -> None:

@@ -34,6 +34,11 @@ COUNTERS = {
         "solera_server_access_log_dropped_total",
         "Lines of the access log that were not written: nobody took them in time.",
     ),
+    "spans_exported": ("solera_server_spans_exported_total", "Spans that the collector of traces took."),
+    "spans_dropped": (
+        "solera_server_spans_dropped_total",
+        "Spans that were not sent: too many waited, or the collector did not take them.",
+    ),
     "handshakes_failed": (
         "solera_server_tls_handshake_failures_total",
         "TLS handshakes that came to nothing.",
@@ -82,6 +87,8 @@ class Metrics:
         self.rows = 0
         self.handshakes_failed = 0
         self.access_lines_dropped = 0
+        self.spans_exported = 0
+        self.spans_dropped = 0
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         """Gauges that the exposing process reads for itself when it is scraped: text and value."""
         self.sources: list[Callable[[], Iterable[Family]]] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 from typing import TYPE_CHECKING
 
 from solera_server import openapi
-from solera_server.access_log import AccessLog
+from solera_server.access_log import AccessLog, Noting
 from solera_server.explain import service as explain
 from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
@@ -20,8 +21,6 @@ from solera_server.scheduler import Scheduler
 from solera_server.serving import Serving
 
 if TYPE_CHECKING:
-    import socket
-
     from solera_server.certificates import Certificates
     from solera_server.grpc_server import GrpcServer
     from solera_server.load import LoadedModel
@@ -47,7 +46,7 @@ class ModelPort:
         self._certificates = certificates
         self._watching: asyncio.Task[None] | None = None
         self._sockets: list[socket.socket] = []
-        self._access = AccessLog(options.access_share, on_drop=self._access_line_dropped)
+        self._access: Noting = AccessLog(options.access_share, on_drop=self._access_line_dropped)
         self._server: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self.recorder: Recorder | None = None
@@ -69,6 +68,7 @@ class ModelPort:
             **explain.routes(options.name, version, loaded, options.limits, loop),
             **self._page(loaded, version),
         }
+        self._trace(loaded, version)
         serving = Serving(
             options.name,
             version,
@@ -102,6 +102,23 @@ class ModelPort:
             )
         self.health.phase = Phase.SERVING
         return serving
+
+    def _trace(self, loaded: LoadedModel, version: str) -> None:
+        options = self._options
+        if options.tracing is None or not isinstance(self._access, AccessLog):
+            return
+        from solera_server.tracing import Served, Tracing
+
+        served = Served(
+            options.name,
+            version,
+            loaded.predictor.kind,
+            "http" if options.tls_files is None else "https",
+            options.host or socket.gethostname(),
+            options.grpc_port,
+        )
+        loop = asyncio.get_running_loop()
+        self._access = Tracing(options.tracing, served, self._access, loop=loop, count=self._count_spans)
 
     def _page(self, loaded: LoadedModel, version: str) -> page.Routes:
         if not self._options.page:
@@ -147,6 +164,10 @@ class ModelPort:
 
     def _access_line_dropped(self) -> None:
         self._metrics.access_lines_dropped += 1
+
+    def _count_spans(self, exported: int, dropped: int) -> None:
+        self._metrics.spans_exported += exported
+        self._metrics.spans_dropped += dropped
 
     def _handshake_failed(self) -> None:
         self._metrics.handshakes_failed += 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from solera_server.limits import Limits
 from solera_server.recording_options import RecordingOptions
+from solera_server.tracing_options import TracingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Options:
 
     ``host`` None means every address. ``workers`` processes answer on the model port; with more than one,
     each has ``threads`` for BLAS and OpenMP. gRPC is answered on ``grpc_port``, unless that is None.
-    ``access_share`` of the requests are logged.
+    ``access_share`` of the requests are logged. They are traced as ``tracing`` says, unless that is None.
     With ``tls_files``, a certificate and its key, the model port and gRPC speak TLS only. With ``page`` the
     model port shows its page to browsers; on the management port it is shown under ``page_hosts`` as well.
     """
@@ -40,6 +41,7 @@ class Options:
     access_share: float = 0.0
     page: bool = False
     page_hosts: tuple[str, ...] = ()
+    tracing: TracingOptions | None = None
 
     def version_of(self, digest: str) -> str:
         """Return the version's name: as told, or else the beginning of the artifact's digest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
+from solera_server.access_log import trace_fields
 from solera_server.batch import InputError
 from solera_server.message import JSON, RECEIPT_HEADER, Request, Response, error_response
 from solera_server.router import Route
@@ -57,7 +58,8 @@ class Prediction:
         """Word the answer: what the client did wrong, or nothing beyond the fact."""
         if isinstance(error, InputError):
             return error_response(error.status, error.message)
-        log.error("prediction failed", exc_info=error, extra={"body_bytes": self.size})
+        extra = {"body_bytes": self.size, **trace_fields(self.request)}
+        log.error("prediction failed", exc_info=error, extra=extra)
         return error_response(500, "the prediction failed; the server's log says why")
 
     def deliver(self, answer: Response) -> None:
