@@ -37,5 +37,10 @@ PyObject *fill_records(PyObject *module, PyObject *const *arguments, Py_ssize_t 
 PyObject *fill_values(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *fill_column(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tree_shap(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *count_terms(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *weigh_terms(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *scatter(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *one_hot(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *category_codes(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 #endif

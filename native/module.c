@@ -6,7 +6,9 @@
 
 static PyMethodDef functions[] = {
     FUNCTION(linear),      FUNCTION(two_shares),  FUNCTION(distances), FUNCTION(fill_rows), FUNCTION(fill_records),
-    FUNCTION(fill_values), FUNCTION(fill_column), FUNCTION(tree_shap), {NULL, NULL, 0, NULL},
+    FUNCTION(fill_values), FUNCTION(fill_column), FUNCTION(tree_shap), FUNCTION(count_terms),
+    FUNCTION(weigh_terms), FUNCTION(scatter),     FUNCTION(one_hot),   FUNCTION(category_codes),
+    {NULL, NULL, 0, NULL},
 };
 
 static int add_contents(PyObject *module)

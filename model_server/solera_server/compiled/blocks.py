@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from solera_server.compiled import kernels
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -67,9 +69,9 @@ class Sparse:
         sums = np.bincount(places.ravel(), products.ravel(), self.rows * outputs)
         return cast("Matrix", sums.reshape(self.rows, outputs))
 
-    def fill(self, out: Matrix) -> None:
-        """Write the values into zeros of shape (rows, width)."""
-        out[self.row_numbers(), self.indices] = self.data
+    def write(self, out: Matrix, start: int) -> None:
+        """Write the values into zeros of shape (rows, columns), from the column ``start`` on."""
+        kernels.scatter(self.indptr, self.indices, self.data, out, start)
 
 
 class Split:
@@ -99,5 +101,5 @@ class Split:
         for start, matrix in self.dense:
             out[:, start : start + matrix.shape[1]] = matrix
         for start, block in self.sparse:
-            block.fill(out[:, start : start + block.width])
+            block.write(out, start)
         return out

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solera_server.compiled.blocks import NUMBERS, SPARSE, STRINGS, TEXTS, Matrix, Sparse, Split
+from solera_server.compiled.encoders import OneHot
 from solera_server.compiled.imputers import StringImputer
 from solera_server.compiled.node import Named, Node
 from solera_server.compiled.refusals import NotCompilable, Refused
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from solera_server.batch import Batch, Layout
 
+    _Checked = tuple[Transformer, Callable[[Any], None] | None]
+
 PIPELINE = "sklearn.pipeline.Pipeline"
 COLUMN_TRANSFORMER = "sklearn.compose._column_transformer.ColumnTransformer"
 MAX_FILLED_WIDTH = 1_000_000
@@ -36,6 +39,10 @@ class Chain:
 
     def __init__(self, shape: Shape, steps: Sequence[Transformer]) -> None:
         self._steps = [(step, _check_before(step, kind)) for step, kind in _with_inputs(shape, steps)]
+        last, check = self._steps[-1] if self._steps else (None, None)
+        # A step that can write into the matrix needs no block of its own, if nothing looks at numbers before.
+        self._writes = last.write if isinstance(last, OneHot) and check is None else None
+        self._first = self._steps[:-1]
         self.kind = steps[-1].kind if steps else shape.kind
         self.width = steps[-1].width if steps else shape.width
         self.exactness = SUMS if any(step.exactness == SUMS for step in steps) else BITS
@@ -48,13 +55,28 @@ class Chain:
         self.origins = origins
 
     def __call__(self, block: Any, calm: bool) -> Any:
-        for step, check in self._steps:
-            if not calm and check is not None:
-                check(block)
-            block = step(block, calm)
-            if step.makes_missing:
-                calm = False
-        return block
+        return _through(self._steps, block, calm)
+
+    def write(self, block: Any, calm: bool, out: Matrix, start: int) -> None:
+        """Write the result into zeros of shape (rows, columns), from the column ``start`` on."""
+        if self._writes is not None:
+            self._writes(_through(self._first, block, calm), out, start)
+            return
+        block = _through(self._steps, block, calm)
+        if isinstance(block, Sparse):
+            block.write(out, start)
+        else:
+            out[:, start : start + self.width] = block
+
+
+def _through(steps: Sequence[_Checked], block: Any, calm: bool) -> Any:
+    for step, check in steps:
+        if not calm and check is not None:
+            check(block)
+        block = step(block, calm)
+        if step.makes_missing:
+            calm = False
+    return block
 
 
 def _with_inputs(shape: Shape, steps: Sequence[Transformer]) -> Sequence[tuple[Transformer, str]]:
@@ -233,14 +255,18 @@ class Assembly:
         if len(branches) == 1 and self._dense:
             take, chain = branches[0]
             return np.ascontiguousarray(chain(take(batch), calm))
+        if not self._sparse:
+            out = np.zeros((batch.rows, self.width))
+            for (take, chain), start in zip(branches, self._starts, strict=True):
+                chain.write(take(batch), calm, out, start)
+            return out
         blocks = [chain(take(batch), calm) for take, chain in branches]
         if self._dense:
             return np.ascontiguousarray(np.concatenate(blocks, axis=1))
         placed = list(zip(self._starts, blocks, strict=True))
         dense = [(start, block) for start, block in placed if not isinstance(block, Sparse)]
         sparse = [(start, block) for start, block in placed if isinstance(block, Sparse)]
-        split = Split(batch.rows, self.width, dense, sparse)
-        return split if self._sparse else split.filled()
+        return Split(batch.rows, self.width, dense, sparse)
 
 
 def _feature_origins(branches: Sequence[tuple[Source, Chain]]) -> tuple[int | None, ...]:

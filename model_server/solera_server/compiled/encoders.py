@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from solera_server.compiled import kernels
 from solera_server.compiled.blocks import NUMBERS, SPARSE, STRINGS, Matrix, Sparse
 from solera_server.compiled.node import Node, checked, checked_indices
 from solera_server.compiled.refusals import NotCompilable, Refused, UnseenCategory
@@ -67,6 +68,13 @@ class Table:
             raise UnseenCategory(f"the model does not take {shown!r}, which its training data did not have")
         return self.unknown
 
+    def lookup(self) -> tuple[dict[Any, Any], Any, Any] | None:
+        """Return entries, missing and unknown as kernels take them (None refuses), or None if they cannot."""
+        if self._may_be_infinite:
+            return None
+        missing, unknown = (None if value is _REFUSE else value for value in (self.missing, self.unknown))
+        return self.entries, missing, unknown
+
     def filled(self, fill: Any) -> Table:
         """Return the table of a column in which missing values are replaced first."""
         if isinstance(fill, float) and math.isnan(fill):
@@ -75,7 +83,12 @@ class Table:
         return Table(self.entries, missing, self.unknown, may_be_infinite=self._may_be_infinite)
 
 
-def _columns(block: Any) -> Sequence[Any]:
+def _lookups(tables: list[Table]) -> tuple[tuple[dict[Any, Any], Any, Any], ...] | None:
+    found = tuple(lookup for table in tables if (lookup := table.lookup()) is not None)
+    return found if len(found) == len(tables) else None
+
+
+def _columns(block: Any) -> list[Any]:
     return block if isinstance(block, list) else block.T.tolist()
 
 
@@ -86,6 +99,8 @@ class OneHot(Step):
         super().__init__(sum(widths), [column for column, width in enumerate(widths) for _ in range(width)])
         self.tables = tables
         self._widths = widths
+        self._sources = tuple(range(len(tables)))
+        self._lookups = _lookups(tables)
 
     def filled(self, fills: list[Any]) -> OneHot:
         tables = [table.filled(fill) for table, fill in zip(self.tables, fills, strict=True)]
@@ -93,18 +108,17 @@ class OneHot(Step):
 
     def __call__(self, block: Any, calm: bool) -> Any:  # noqa: ARG002
         columns = _columns(block)
-        if len(columns[0]) == 1:
-            out = np.zeros((1, self.width))
-            row = out[0]
-            for table, column in zip(self.tables, columns, strict=True):
-                place = table.take(column)[0]
-                if place >= 0:
-                    row[place] = 1.0
-            return out
-        rows, places = self._places(columns)
         out = np.zeros((len(columns[0]), self.width))
-        out[rows, places] = 1.0
+        self.write(columns, out, 0)
         return out
+
+    def write(self, block: Any, out: Matrix, start: int) -> None:
+        """Write the ones into zeros of shape (rows, columns), from the column ``start`` on."""
+        columns = _columns(block)
+        tables = self._lookups
+        if tables is None or not kernels.one_hot(columns, tables, self._sources, out, start):
+            rows, places = self._places(columns)  # raises where a value is refused
+            out[rows, places + start] = 1.0
 
     def _places(self, columns: Sequence[Any]) -> tuple[Any, Any]:
         """Return rows and columns of the ones, row after row."""
@@ -135,10 +149,11 @@ class SparseOneHot(OneHot):
 class Codes(Step):
     """One number for each column's value, or with several tables of a column several."""
 
-    def __init__(self, tables: list[Table], sources: list[int]) -> None:
+    def __init__(self, tables: list[Table], sources: Sequence[int]) -> None:
         super().__init__(len(tables), sources)
         self.tables = tables
-        self._sources = sources
+        self._sources = tuple(sources)
+        self._lookups = _lookups(tables)
         values = [value for table in tables for value in (*table.entries.values(), table.missing)]
         unknowns = [table.unknown for table in tables]
         self.makes_missing = any(value != value for value in (*values, *unknowns))  # noqa: PLR0124 - NaN
@@ -151,6 +166,10 @@ class Codes(Step):
 
     def __call__(self, block: Any, calm: bool) -> Matrix:  # noqa: ARG002
         columns = _columns(block)
+        out = np.empty((len(columns[0]), self.width))
+        tables = self._lookups
+        if tables is not None and kernels.category_codes(columns, tables, self._sources, out, 0):
+            return out
         found = [
             table.take(columns[source]) for table, source in zip(self.tables, self._sources, strict=True)
         ]

@@ -61,33 +61,48 @@ NATIVE: bool = _kernels is not kernels_numpy
 if TYPE_CHECKING:
     from solera_server.compiled.kernels_numpy import (
         Trees,
+        category_codes,
+        count_terms,
         distances,
         fill_column,
         fill_records,
         fill_rows,
         fill_values,
         linear,
+        one_hot,
+        scatter,
         two_shares,
+        weigh_terms,
     )
 else:
     Trees = _kernels.Trees
+    category_codes = _kernels.category_codes
+    count_terms = _kernels.count_terms
     distances = _kernels.distances
     fill_column = _kernels.fill_column
     fill_records = _kernels.fill_records
     fill_rows = _kernels.fill_rows
     fill_values = _kernels.fill_values
     linear = _kernels.linear
+    one_hot = _kernels.one_hot
+    scatter = _kernels.scatter
     two_shares = _kernels.two_shares
+    weigh_terms = _kernels.weigh_terms
 
 __all__ = [
     "NATIVE",
     "WHY_NOT_NATIVE",
     "Trees",
+    "category_codes",
+    "count_terms",
     "distances",
     "fill_column",
     "fill_records",
     "fill_rows",
     "fill_values",
     "linear",
+    "one_hot",
+    "scatter",
     "two_shares",
+    "weigh_terms",
 ]

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from solera_server.compiled.kernels_numpy_texts import (
+    category_codes,
+    count_terms,
+    one_hot,
+    scatter,
+    weigh_terms,
+)
 from solera_server.compiled.kernels_numpy_trees import Trees
 
 if TYPE_CHECKING:
@@ -25,13 +32,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Trees",
+    "category_codes",
+    "count_terms",
     "distances",
     "fill_column",
     "fill_records",
     "fill_rows",
     "fill_values",
     "linear",
+    "one_hot",
+    "scatter",
     "two_shares",
+    "weigh_terms",
 ]
 
 INTERFACE = 1

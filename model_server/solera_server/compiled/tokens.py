@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,12 +17,24 @@ if TYPE_CHECKING:
 
 MAX_NGRAM = 20
 _SPACES = re.compile(r"\s\s+")
+_DEFAULT_PATTERN = r"(?u)\b\w\w+\b"
 _STOP_WORDS_FILE = "sklearn/feature_extraction/_stop_words.py"
 
 
-def analyser(node: Node, *, only_known_terms: bool) -> Callable[[str], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Analyser:
+    """What makes terms of a text."""
+
+    split: Callable[[str], list[str]]
+    """The terms of any text."""
+
+    plain: bool | None
+    """Whether words are lowered, where the terms of an ASCII text are its words; None where they are not."""
+
+
+def analyser(node: Node, *, only_known_terms: bool) -> Analyser:
     """
-    Return the function from a text to its terms.
+    Return what makes terms of texts.
 
     ``only_known_terms`` says that terms are looked up in a vocabulary from which training kept stop words
     out: then single words need no list of them. Raises NotCompilable.
@@ -35,20 +48,23 @@ def analyser(node: Node, *, only_known_terms: bool) -> Callable[[str], list[str]
     prepare = _preparation(node)
     match node.text("analyzer", ("word", "char", "char_wb")):
         case "char":
-            return lambda text: _characters(_SPACES.sub(" ", prepare(text)), low, high)
+            return Analyser(lambda text: _characters(_SPACES.sub(" ", prepare(text)), low, high), None)
         case "char_wb":
-            return lambda text: _padded_words(_SPACES.sub(" ", prepare(text)), low, high)
-    split = _word_pattern(node).findall
+            return Analyser(lambda text: _padded_words(_SPACES.sub(" ", prepare(text)), low, high), None)
+    pattern = _word_pattern(node)
+    split = pattern.findall
     stop = _stop_words(node, needed=high > 1 or not only_known_terms)
     if stop is None and (low, high) == (1, 1):
-        return lambda text: split(prepare(text))
+        # Accents are none in ASCII, so that stripping them changes nothing.
+        plain = node.flag("lowercase") if pattern.pattern == _DEFAULT_PATTERN else None
+        return Analyser(lambda text: split(prepare(text)), plain)
     stopped = stop or frozenset()
 
     def words(text: str) -> list[str]:
         kept = [word for word in split(prepare(text)) if word not in stopped]
         return kept if high == 1 else _word_runs(kept, low, high)
 
-    return words
+    return Analyser(words, None)
 
 
 def _range(node: Node) -> tuple[int, int]:
