@@ -111,6 +111,20 @@ def test_neighbours_at_equal_distances(algorithm: str, p: float, count: int, tmp
     both.agrees(table)
 
 
+@pytest.mark.parametrize("count", [1, 15, 1500])
+def test_neighbours_among_many(count: int, tmp_path: Path) -> None:
+    """Most are put aside by a sample; sorted points are the worst case for it."""
+    generator = np.random.default_rng(count)
+    table = coarse(generator, 9000)
+    table["n4"] = np.arange(9000.0) // 3
+    estimator = KNeighborsClassifier(count, algorithm="kd_tree")
+    both = pair(
+        behind_columns([FILL], table.columns, estimator), table, labels(generator, table, 3), tmp_path
+    )
+    assert both.compiled.exact
+    both.agrees(table.iloc[::900])
+
+
 def count_ties(both: Pair, table: Any) -> int:
     """Count the rows where a neighbour that counts is as far as one that does not."""
     points = both.model[:-1].transform(table)

@@ -11,6 +11,7 @@ import sys
 import zipfile
 from typing import TYPE_CHECKING, Any, cast
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -106,7 +107,8 @@ def test_what_is_compared_bit_by_bit() -> None:
 
 def test_a_forest_predicts_in_one_thread(tmp_path: Path) -> None:
     forests = OneVsRestClassifier(RandomForestClassifier(5, n_jobs=2), n_jobs=2)
-    trained = write_iris(tmp_path / "model", forests)
+    with joblib.parallel_config("threading"):  # Processes would take seconds to start.
+        trained = write_iris(tmp_path / "model", forests)
     loaded = load(trained.directory, trained.digest)
     assert loaded.predictor.kind == "scikit-learn"
     found = loaded.predictor._model.steps[-1][1]  # type: ignore[attr-defined]
