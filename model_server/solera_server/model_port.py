@@ -159,7 +159,7 @@ class ModelPort:
             await self.recorder.close()
         if self._watching is not None:
             self._watching.cancel()
-        self._access.close()
+        await asyncio.to_thread(self._access.close)  # which may wait a little for readers
         return cut
 
     def _access_line_dropped(self) -> None:
