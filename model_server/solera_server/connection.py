@@ -128,25 +128,28 @@ class Connection(asyncio.Protocol):
         server.answered(request, response.status, now)
         if request.held:
             self._release(request)
-        self._write(response, request.head, close=close)
+        head = request.head
+        if (
+            not close
+            and response.status == 200
+            and not response.headers
+            and response.content_type is JSON
+            and head.request_id is None
+            and head.method != b"HEAD"
+        ):
+            body = response.body
+            self._transport.write(b"%b%d\r\n\r\n%b" % (server.good_head, len(body), body))
+            return
+        self._write(response, head, close=close)
         if close:
             self._drop()
             self._finish_writing()
 
     def _write(self, response: Response, head: Head | None, *, close: bool) -> None:
-        body = response.body
         request_id = None if head is None else head.request_id
-        if (
-            response.status == 200
-            and request_id is None
-            and not (close or response.headers)
-            and response.content_type is JSON
-        ):
-            data = b"%b%d\r\n\r\n" % (self._server.good_head, len(body))
-        else:
-            data = write_head(response, close=close, date=self._server.date, request_id=request_id)
+        data = write_head(response, close=close, date=self._server.date, request_id=request_id)
         if head is None or head.method != b"HEAD":
-            data += body
+            data += response.body
         self._transport.write(data)
 
     def _finish_writing(self) -> None:

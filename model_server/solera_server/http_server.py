@@ -212,15 +212,17 @@ class HttpServer:
 
     def answered(self, request: Request | None, status: int, now: float) -> None:
         """Pass on that a request, or what could not be read as one, is answered (perf_counter)."""
-        if self._observer is None:
+        observer = self._observer
+        if observer is None:
             return
         route = request.head.route if request is not None else None
         if request is not None and type(route) is Route:
-            self._observer.answered(route.protocol, status, now - request.received)
+            protocol = route.protocol
+            observer.answered(protocol, status, now - request.received)
             if self._recorder is not None:
-                self._recorder.answered(request, route.protocol, status, now)
+                self._recorder.answered(request, protocol, status, now)
         else:
-            self._observer.answered("other", status, None)
+            observer.answered("other", status, None)
 
     def _set_date(self) -> None:
         self.date = http_date()

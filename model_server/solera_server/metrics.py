@@ -119,8 +119,8 @@ class Metrics:
         self._watched[name] = read
 
     def answered(self, protocol: str, status: int, seconds: float | None) -> None:
-        key = (protocol, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
+        requests, key = self._requests, (protocol, status)
+        requests[key] = requests.get(key, 0) + 1
         if seconds is not None:
             waiting = self._seconds.get(protocol)
             if waiting is None:

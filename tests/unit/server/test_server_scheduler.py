@@ -159,6 +159,16 @@ async def test_an_error_of_one_request_touches_no_other(scheduler: Scheduler, ki
     ]
 
 
+async def test_the_error_of_one_request_among_many_is_found_by_halving(scheduler: Scheduler) -> None:
+    predictor = serving(scheduler, Doubling())
+    values = [*range(40), -1, *range(23)]
+    found = await answered(scheduler, *[Asked(value) for value in values])
+    expected = [{"predict": [2 * value]} for value in values]
+    assert found[:40] + found[41:] == expected[:40] + expected[41:]
+    assert found[40] == "InputError: row 0 of (-1,): negative"
+    assert len(predictor.calls) <= 13, "two for each of six halvings, and the first"
+
+
 @pytest.mark.parametrize("kind", ["compiled", "scikit-learn"])
 async def test_an_answer_that_cannot_be_delivered_stops_nothing(
     scheduler: Scheduler, kind: str, monkeypatch: pytest.MonkeyPatch
