@@ -62,7 +62,7 @@ class OtlpExport(Export):
         return self._exporter.export(spans) is SpanExportResult.SUCCESS
 
     def stop(self) -> None:
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the package says no types of it
 
     def _make(self, one: Finished, offset: int) -> None:
         served = self._served

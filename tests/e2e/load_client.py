@@ -168,11 +168,11 @@ def main() -> None:
     deadline = time.monotonic() + given["seconds"]
     while time.monotonic() < deadline and not os.path.exists(STOP):  # noqa: PTH110 starts faster without pathlib
         time.sleep(1)
-        print(json.dumps({target.name: target.counts() for target in targets}), flush=True)  # noqa: T201
+        print(json.dumps({target.name: target.counts() for target in targets}), flush=True)  # noqa: T201 - what it found, for the test that runs it
     stopped.set()
     for thread in threads:
         thread.join()
-    print(json.dumps({target.name: target.sum() for target in targets}), flush=True)  # noqa: T201
+    print(json.dumps({target.name: target.sum() for target in targets}), flush=True)  # noqa: T201 - what it found, for the test that runs it
 
 
 if __name__ == "__main__":

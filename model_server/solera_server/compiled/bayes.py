@@ -55,7 +55,7 @@ class GaussianBayes(Likelihoods):
         self._constants = np.log(priors)
         self._halves = -0.5 * np.array([np.sum(np.log(2.0 * math.pi * row)) for row in variances])
 
-    def scores(self, X: Matrix) -> Matrix:  # noqa: N803 - scikit-learn's name
+    def scores(self, X: Matrix) -> Matrix:
         out = np.empty((len(X), len(self.classes)))
         step = max(1, _PARTS_AT_ONCE // self._means.size)
         with np.errstate(all="ignore"):
@@ -96,11 +96,11 @@ class DiscreteBayes(LinearClassifier):
         self.takes_sparse = threshold is None
         self.finite_scores = threshold is None
 
-    def scores(self, X: Any) -> Matrix:  # noqa: N803
+    def scores(self, X: Any) -> Matrix:
         if self.threshold is not None:
             if not np.isfinite(X).all():
                 raise Refused("a number is missing or infinite")
-            X = (self.threshold < X).astype(np.float64)  # noqa: N806
+            X = (self.threshold < X).astype(np.float64)
         return super().scores(X)
 
 
@@ -151,7 +151,7 @@ class QuadraticDiscriminant(Likelihoods):
         self._rotations = rotations
         self._constants = constants
 
-    def scores(self, X: Matrix) -> Matrix:  # noqa: N803
+    def scores(self, X: Matrix) -> Matrix:
         columns = []
         with np.errstate(all="ignore"):
             for mean, rotation, (logarithm, prior) in zip(

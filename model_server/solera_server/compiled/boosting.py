@@ -352,7 +352,7 @@ class Median(Forest):
         super().__init__(trees, features, len(weights))
         self._weights = weights
 
-    def scores(self, X: Any) -> Matrix:  # noqa: N803
+    def scores(self, X: Any) -> Matrix:
         out = np.empty((len(X), len(self._weights)))
         refused = self.trees.each(X, out)
         if refused >= 0:

@@ -116,7 +116,7 @@ class RavelledTexts(Step):
         super().__init__(1, (0,))
         self.fill = fill
 
-    def __call__(self, block: list[Any], calm: bool) -> list[str]:  # noqa: ARG002
+    def __call__(self, block: list[Any], calm: bool) -> list[str]:
         fill = self.fill
         texts = [value if type(value) is str else fill for value in block[0]]
         if fill is None and None in texts:
@@ -137,7 +137,7 @@ class Identity(Step):
         super().__init__(shape.width, range(shape.width))
         self.kind = shape.kind
 
-    def __call__(self, block: Any, calm: bool) -> Any:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Any:
         return block
 
 

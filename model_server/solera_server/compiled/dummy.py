@@ -32,7 +32,7 @@ class Constant:
         self._answer = answer
         self._odds = odds
 
-    def scores(self, X: Any) -> Matrix:  # noqa: N803
+    def scores(self, X: Any) -> Matrix:
         return np.zeros(X.rows if isinstance(X, Split) else len(X))
 
     def predict(self, scores: Matrix) -> NDArray[Any]:

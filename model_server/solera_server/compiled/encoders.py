@@ -106,7 +106,7 @@ class OneHot(Step):
         tables = [table.filled(fill) for table, fill in zip(self.tables, fills, strict=True)]
         return type(self)(tables, self._widths)
 
-    def __call__(self, block: Any, calm: bool) -> Any:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Any:
         columns = _columns(block)
         out = np.zeros((len(columns[0]), self.width))
         self.write(columns, out, 0)
@@ -133,7 +133,7 @@ class SparseOneHot(OneHot):
 
     kind = SPARSE
 
-    def __call__(self, block: Any, calm: bool) -> Any:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Any:
         columns = _columns(block)
         count = len(columns[0])
         if count == 1:
@@ -164,7 +164,7 @@ class Codes(Step):
         ]
         return Codes(tables, self._sources)
 
-    def __call__(self, block: Any, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Matrix:
         columns = _columns(block)
         out = np.empty((len(columns[0]), self.width))
         tables = self._lookups
@@ -341,7 +341,7 @@ class Bins(Step):
         super().__init__(len(edges), range(len(edges)))
         self._edges = edges
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         out = np.empty(block.shape)
         for column, edges in enumerate(self._edges):
             out[:, column] = edges.searchsorted(block[:, column], side="right")

@@ -83,7 +83,7 @@ class Chosen:
         self._columns = columns
         self.n_features = features
 
-    def scores(self, X: Any) -> Any:  # noqa: N803
+    def scores(self, X: Any) -> Any:
         return self._inner.scores(np.ascontiguousarray(X[:, self._columns]))
 
     def __getattr__(self, name: str) -> Any:

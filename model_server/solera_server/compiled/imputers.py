@@ -47,7 +47,7 @@ class StringImputer(Step):
         self.kept = kept
         self.fills = [fills[column] for column in kept]
 
-    def __call__(self, block: list[Any], calm: bool) -> list[Any]:  # noqa: ARG002
+    def __call__(self, block: list[Any], calm: bool) -> list[Any]:
         return [
             [value if type(value) is str else fill for value in block[column]]
             for column, fill in zip(self.kept, self.fills, strict=True)
@@ -63,7 +63,7 @@ class Indicator(Step):
         others = np.setdiff1d(np.arange(width), features)
         self._others = others if strict and len(others) else None
 
-    def __call__(self, block: Any, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Matrix:
         if isinstance(block, list):
             mask = np.array([[type(value) is not str for value in column] for column in block]).T
         else:

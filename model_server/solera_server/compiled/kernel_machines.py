@@ -56,7 +56,7 @@ class KernelSums:
         self._intercept = intercept
         self._zeros = np.zeros(len(points))
 
-    def scores(self, X: Matrix) -> Matrix:  # noqa: N803
+    def scores(self, X: Matrix) -> Matrix:
         if not np.isfinite(X).all():
             raise Refused("a number is missing or infinite")
         with np.errstate(all="ignore"):

@@ -39,7 +39,7 @@ class Sums:
         self.intercept = intercept
         self._zero = np.zeros(self._outputs)
 
-    def scores(self, X: Any) -> Matrix:  # noqa: N803
+    def scores(self, X: Any) -> Matrix:
         out = np.empty((len(X) if isinstance(X, np.ndarray) else X.rows, self._outputs))
         if isinstance(X, np.ndarray):
             kernels.linear(X, self.weights, self.intercept, out)

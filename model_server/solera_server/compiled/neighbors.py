@@ -133,7 +133,7 @@ class Neighbors:
         self._tree = tree
         self._targets = targets
 
-    def found(self, X: Matrix) -> Iterator[tuple[Any, Matrix]]:  # noqa: N803
+    def found(self, X: Matrix) -> Iterator[tuple[Any, Matrix]]:
         """Yield for each row the indices of its neighbours, nearest first, and their distances."""
         if not np.isfinite(X).all():
             raise Refused(_REFUSED)
@@ -196,7 +196,7 @@ class NeighborClassifier(Neighbors):
         self.exactness = SUMS if weighted or self._tree is None else BITS
         self._weighted = weighted
 
-    def scores(self, X: Matrix) -> Matrix:  # noqa: N803
+    def scores(self, X: Matrix) -> Matrix:
         votes = np.zeros((len(X), len(self.classes)))
         for number, (indices, distances) in enumerate(self.found(X)):
             weights = _weights(distances) if self._weighted else None
@@ -223,7 +223,7 @@ class NeighborRegressor(Numbers, Neighbors):
         super().__init__(**places)
         self._weighted = weighted
 
-    def scores(self, X: Matrix) -> Matrix:  # noqa: N803
+    def scores(self, X: Matrix) -> Matrix:
         out = np.empty(len(X))
         for number, (indices, distances) in enumerate(self.found(X)):
             values = self._targets[indices]
@@ -317,7 +317,7 @@ class Centres(Numbers):
         self.n_features = centres.shape[1]
         self._centres = centres
 
-    def scores(self, X: Matrix) -> Matrix:  # noqa: N803
+    def scores(self, X: Matrix) -> Matrix:
         """Return the squared distances from the centres."""
         columns = []
         with np.errstate(all="ignore"):

@@ -51,7 +51,7 @@ class Network:
         self._hidden = ACTIVATIONS[hidden]
         self._last = ACTIVATIONS[last]
 
-    def scores(self, X: Matrix) -> Matrix:  # noqa: N803
+    def scores(self, X: Matrix) -> Matrix:
         if not np.isfinite(X).all():
             raise Refused("a number is missing or infinite")
         values = X

@@ -111,20 +111,20 @@ class CompiledPredictor:
     def matrix(self, batch: Batch) -> Matrix:
         """Return what the estimator gets, dense, float64 (rows, columns). Raises Refused."""
         with np.errstate(all="ignore"):
-            X = self.prepare(batch, False)  # noqa: N806
+            X = self.prepare(batch, False)
         return X.filled() if isinstance(X, Split) else X
 
     def _calm_scores(self, batch: Batch) -> Any:
         """Return scores, or None where something along the way is not finite and needs a closer look."""
         prepare, estimator = self.prepare, self.estimator
-        X = prepare(batch, True)  # noqa: N806
+        X = prepare(batch, True)
         scores = estimator.scores(X)
         if estimator.finite_scores and not is_calm(scores.reshape(-1)):
             return None
         return scores
 
     def _scores(self, batch: Batch) -> Any:
-        X = self.prepare(batch, False)  # noqa: N806
+        X = self.prepare(batch, False)
         if self.estimator.finite_scores:
             for matrix in [part for _, part in X.dense] if isinstance(X, Split) else [X]:
                 refuse_odd(matrix)

@@ -34,7 +34,7 @@ class Projection(Step):
         self._shift = shift
         self._scale = scale
 
-    def __call__(self, block: Any, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Matrix:
         if isinstance(block, Sparse):
             out = block.times(self._weights)
             out += self._shift
@@ -82,7 +82,7 @@ class Products(Step):
         self._bias = bias
         self._skipped = skipped
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         made = np.empty((len(block), self._inputs + len(self._pairs)))
         made[:, : self._inputs] = block
         with np.errstate(all="ignore"):
@@ -138,7 +138,7 @@ class Powers(Step):
         self._transform = self._box_cox if positive_only else self._yeo_johnson
         self._exponents = exponents
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         with np.errstate(all="ignore"):
             return self._transform(block)
 
@@ -195,7 +195,7 @@ class Quantiles(Step):
         self._references = references
         self._backwards = -references[::-1]
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         out = np.empty(block.shape)
         for number, (quantiles, backwards) in enumerate(self._columns):
             values = block[:, number]
@@ -233,7 +233,7 @@ class Normed(Step):
         self.exactness = Elementwise.exactness if norm == "max" else SUMS
         self._norm = norm
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         with np.errstate(all="ignore"):
             if self._norm == "l2":
                 norms = np.sqrt(column_sums(block * block))
@@ -251,7 +251,7 @@ class SparseNormed(Normed):
 
     kind = SPARSE
 
-    def __call__(self, block: Any, calm: bool) -> Any:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Any:
         return Sparse(block.width, block.indptr, block.indices, normalised(block, self._norm))
 
 

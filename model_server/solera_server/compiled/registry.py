@@ -80,7 +80,7 @@ class Estimator(Protocol):
         Otherwise ``scores`` raises Refused for what scikit-learn refuses.
         """
 
-    def scores(self, X: Any) -> NDArray[Any]:  # noqa: N803 - scikit-learn's name
+    def scores(self, X: Any) -> NDArray[Any]:
         """
         Return what both outputs are made from, rows first; X is float64 (rows, n_features), C-order.
 

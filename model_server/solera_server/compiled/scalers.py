@@ -31,7 +31,7 @@ class Elementwise(Step):
         self._operations = operations
         self._limits = limits
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         operations = self._operations
         if not operations:
             result = block if self._limits is None else block.copy()
@@ -55,7 +55,7 @@ class SparseScale(Step):
         self._factors = factors
         self._limits = limits
 
-    def __call__(self, block: Sparse, calm: bool) -> Sparse:  # noqa: ARG002
+    def __call__(self, block: Sparse, calm: bool) -> Sparse:
         data = block.data * self._factors[block.indices]
         if self._limits is not None:
             np.clip(data, *self._limits, out=data)
@@ -139,7 +139,7 @@ class Threshold(Step):
         super().__init__(width, range(width))
         self._threshold = threshold
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         return (block > self._threshold).astype(np.float64)
 
 
@@ -148,7 +148,7 @@ class SparseThreshold(Threshold):
 
     kind = SPARSE
 
-    def __call__(self, block: Any, calm: bool) -> Any:  # noqa: ARG002
+    def __call__(self, block: Any, calm: bool) -> Any:
         return Sparse(
             block.width, block.indptr, block.indices, (block.data > self._threshold).astype(np.float64)
         )
@@ -174,7 +174,7 @@ class Selection(Step):
         self.takes_missing = self.takes_infinite = takes_all
         self._columns = columns
 
-    def __call__(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def __call__(self, block: Matrix, calm: bool) -> Matrix:
         return block.take(self._columns, axis=1)
 
 
@@ -188,7 +188,7 @@ class SparseSelection(Step):
         self._places = np.full(width, -1, dtype=np.int64)
         self._places[columns] = np.arange(len(columns))
 
-    def __call__(self, block: Sparse, calm: bool) -> Sparse:  # noqa: ARG002
+    def __call__(self, block: Sparse, calm: bool) -> Sparse:
         places = self._places[block.indices]
         kept = places >= 0
         indptr = np.concatenate(([0], np.cumsum(kept)))[block.indptr]

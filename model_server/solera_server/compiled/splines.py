@@ -162,7 +162,7 @@ class BoundedSplines(Splines):
             basis.degree == 0 and extrapolation == CONSTANT and not node.flag("sparse_output")
         )
 
-    def _transformed(self, block: Matrix, calm: bool) -> Matrix:  # noqa: ARG002
+    def _transformed(self, block: Matrix, calm: bool) -> Matrix:
         inside = (block >= self._low) & (block <= self._high)
         if inside.all():
             return self.at(block)

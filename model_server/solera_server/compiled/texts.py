@@ -35,7 +35,7 @@ class Terms(Step):
         self._vocabulary = vocabulary
         self._signed = weights.signed
 
-    def __call__(self, block: list[str], calm: bool) -> Sparse:  # noqa: ARG002
+    def __call__(self, block: list[str], calm: bool) -> Sparse:
         terms = self._terms
         items: list[Any] = block
         if terms.plain is None:

@@ -241,7 +241,7 @@ class Forest:
         self.n_features = features
         self._outputs = outputs
 
-    def scores(self, X: Any) -> Matrix:  # noqa: N803
+    def scores(self, X: Any) -> Matrix:
         out = np.empty((len(X), self._outputs))
         refused = self.trees.score(X, out)
         if refused >= 0:

@@ -47,9 +47,9 @@ class Additive:
         self.base: Matrix = intercept + reference @ weights
         self.cost = weights.size * _SECONDS_PER_PRODUCT
 
-    def contributions(self, X: Matrix) -> Matrix:  # noqa: N803
+    def contributions(self, X: Matrix) -> Matrix:
         if self._threshold is not None:
-            X = (self._threshold < X).astype(np.float64)  # noqa: N806
+            X = (self._threshold < X).astype(np.float64)
         rows = [self._of.summed(row[:, None] * self._weights) for row in X - self._reference]
         return np.array(rows).reshape(len(X), self._of.features, -1)
 
@@ -78,7 +78,7 @@ class Densities:
         self.base: Matrix = (intercept + self._expected.sum(axis=1)) @ combine
         self.cost = self._means.size * 4 * _SECONDS_PER_PRODUCT
 
-    def contributions(self, X: Matrix) -> Matrix:  # noqa: N803
+    def contributions(self, X: Matrix) -> Matrix:
         rows = []
         for row in X:
             logs = -0.5 * ((row - self._means) ** 2 / self._variances + self._halves)

@@ -115,7 +115,7 @@ class Explainer:
         method = self.ready()
         predictor, estimator = self._predictor, self._predictor.estimator
         predictions = predictor.predict(batch, (PREDICT,))[PREDICT]
-        X = predictor.matrix(batch)  # noqa: N806
+        X = predictor.matrix(batch)
         scores = estimator.scores(X)
         with np.errstate(over="ignore", invalid="ignore"):
             base, contributions = method.base, method.contributions(X)

@@ -41,7 +41,7 @@ class Method(Protocol):
     cost: float
     """Seconds for one row, roughly; what the limit on rows is made of."""
 
-    def contributions(self, X: Matrix) -> Matrix:  # noqa: N803 - scikit-learn's name
+    def contributions(self, X: Matrix) -> Matrix:
         """Return shape (rows, features, scores) for what the estimator gets, float64 (rows, columns)."""
 
 

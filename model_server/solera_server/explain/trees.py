@@ -114,7 +114,7 @@ class TreeShap:
         steps = int((sizes * np.array(orders)).sum()) * (2 + self._values.shape[1])
         self.cost = steps * _SECONDS_PER_STEP
 
-    def contributions(self, X: Matrix) -> Matrix:  # noqa: N803
+    def contributions(self, X: Matrix) -> Matrix:
         scores = len(self.base)
         out = np.zeros((len(X), self._of.features * scores))
         direct = np.zeros((len(X), scores))
@@ -137,12 +137,12 @@ class TreeShap:
             )
         return out.reshape(len(X), self._of.features, scores)
 
-    def _goes_left(self, X: Matrix) -> NDArray[np.uint8]:  # noqa: N803
+    def _goes_left(self, X: Matrix) -> NDArray[np.uint8]:
         """Say for each row and node whether the row, were it there, would go left."""
         if self._recode is not None:
-            X = self._recode(X)  # noqa: N806
+            X = self._recode(X)
         if self._single:
-            X = X.astype(np.float32).astype(np.float64)  # noqa: N806
+            X = X.astype(np.float32).astype(np.float64)
         asked = X.take(self._feature, axis=1)
         result: NDArray[np.bool_] = asked <= self._threshold
         missing = np.isnan(asked)

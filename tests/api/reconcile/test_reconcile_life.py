@@ -257,7 +257,7 @@ def test_what_somebody_edits_is_put_back(scene: Scene):
     scene.serve(1)
     scene.settle()
     for what, (kind, name, patch) in EDITS.items():
-        name = name.format(model=scene.name, version=scene.version(1))  # noqa: PLW2901
+        name = name.format(model=scene.name, version=scene.version(1))  # noqa: PLW2901 - the name as it is in this test
         before = scene.player.get(kind, name)
         changed = scene.api.ok(scene.api.patch(scene.player.path(kind, name), patch))
         assert _content(changed) != _content(before), what

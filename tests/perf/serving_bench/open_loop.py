@@ -126,7 +126,7 @@ class _Player:
                 await asyncio.sleep(0)
             self._send(outcome, self._requests[number % len(self._requests)])
         # Looked at in steps: an event would have to be kept at each answer, while it is measured.
-        while any(one.outcome is not None for one in self._open) or self._opening:  # noqa: ASYNC110
+        while any(one.outcome is not None for one in self._open) or self._opening:  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.01)
         expiry.cancel()
         for one in list(self._open):
@@ -192,7 +192,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self._transport: asyncio.Transport = transport
 
     def send(self, outcome: Outcome, request: bytes) -> None:
         self.outcome = outcome

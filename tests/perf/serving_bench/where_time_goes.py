@@ -65,7 +65,7 @@ def main() -> int:
 def table(stats: Path, requests: int) -> str:
     """The functions with the most time of their own, in microseconds a request, those of the load only."""
     lines = ["us/request  calls/request  function"]
-    entries = pstats.Stats(str(stats)).stats  # type: ignore[attr-defined]
+    entries = pstats.Stats(str(stats)).stats
     often = [
         (own, calls, where) for where, (_, calls, own, _, _) in entries.items() if calls > requests / 100
     ]

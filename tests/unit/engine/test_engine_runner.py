@@ -21,7 +21,7 @@ class Bench:
     def __init__(self, reconcile: Callable[[Key], Awaitable[Result]], **options: float) -> None:
         self.metrics = Metrics()
         self.queue = WorkQueue[Key]("test", metrics=self.metrics)
-        self.controller = Controller("model", reconcile, self.queue, metrics=self.metrics, **options)  # type: ignore[arg-type]
+        self.controller = Controller("model", reconcile, self.queue, metrics=self.metrics, **options)
 
     async def once(self) -> None:
         """Run one key through, and stop."""

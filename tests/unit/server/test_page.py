@@ -271,7 +271,7 @@ async def test_several_workers_have_one_page_with_the_traffic_of_all(iris):
             assert infer.json()["outputs"][0]["data"] == ["setosa"]
             async with asyncio.timeout(20):
                 # A worker writes down what it counted a few times a second; nobody is told.
-                while (live := (await client.get("/page/live")).json())["requests"] < 8:  # noqa: ASYNC110
+                while (live := (await client.get("/page/live")).json())["requests"] < 8:  # noqa: ASYNC110 - what is waited for tells nobody
                     await asyncio.sleep(0.05)
         assert live["requests"] == sum(live["latency"]) == 8
 

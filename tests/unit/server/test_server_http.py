@@ -67,7 +67,7 @@ async def test_keep_alive_serves_many_requests(echo: Echo) -> None:
         body = f"[{number}]".encode()
         writer.write(post("/echo", body, close=False))
         head = await reader.readuntil(b"\r\n\r\n")
-        length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+        length = int(re.search(rb"content-length: (\d+)", head)[1])
         assert json.loads(await reader.readexactly(length))["body"] == body.decode()
     writer.close()
 

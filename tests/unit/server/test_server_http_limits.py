@@ -163,7 +163,7 @@ async def test_draining_ends_connections_after_their_answer(echo: Echo) -> None:
 async def test_a_client_that_does_not_read_is_cut() -> None:
     async with echoing(Limits(write_seconds=0.3, idle_seconds=1.0)) as echo:
         reader, writer = await asyncio.open_connection("127.0.0.1", echo.port, limit=1024)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.transport.pause_reading()
         for _ in range(200):
             writer.write(get("/echo", headers=f"X-Request-Id: {'x' * 128}\r\n", close=False) * 200)
         await until(lambda: not echo.server.connections)
@@ -197,7 +197,7 @@ async def test_a_slow_reader_gets_the_whole_of_a_last_answer(echo: Echo) -> None
 async def test_a_client_that_does_not_take_a_last_answer_is_cut() -> None:
     async with echoing(Limits(write_seconds=0.3, idle_seconds=1.0)) as echo:
         _, writer = await connect_to_read_slowly(echo.port)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.transport.pause_reading()
         writer.write(get("/large"))
         await until(lambda: echo.server.connections == 1)
         await until(lambda: echo.server.connections == 0, seconds=1.8)

@@ -111,7 +111,7 @@ def test_a_forest_predicts_in_one_thread(tmp_path: Path) -> None:
         trained = write_iris(tmp_path / "model", forests)
     loaded = load(trained.directory, trained.digest)
     assert loaded.predictor.kind == "scikit-learn"
-    found = loaded.predictor._model.steps[-1][1]  # type: ignore[attr-defined]
+    found = loaded.predictor._model.steps[-1][1]
     assert (found.n_jobs, found.estimators_[0].n_jobs) == (1, 1)
 
 
@@ -132,7 +132,7 @@ def test_a_model_without_a_compiled_form_says_why(tmp_path: Path, caplog: pytest
     predictor = load(trained.directory, trained.digest).predictor
     assert (predictor.kind, predictor.native) == ("scikit-learn", False)
     assert predictor.reason == "there is no compiled form of sklearn.multiclass.OneVsRestClassifier"
-    assert caplog.records[-1].not_compiled == predictor.reason  # type: ignore[attr-defined]
+    assert caplog.records[-1].not_compiled == predictor.reason
 
 
 def test_a_compiled_model_that_fails_its_check_is_not_used(

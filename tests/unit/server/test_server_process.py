@@ -226,7 +226,7 @@ async def test_threads_follow_the_cpu_limit(iris: Trained) -> None:
     for cpus in ("1", "2"):
         async with running(*serve_arguments(iris.directory), SOLERA_CPUS=cpus) as server:
             await server.url()
-            counts[cpus] = len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))  # noqa: ASYNC240
+            counts[cpus] = len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
     assert counts["2"] > counts["1"], counts
 
 

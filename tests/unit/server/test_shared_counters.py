@@ -54,7 +54,7 @@ def test_what_children_count_is_added_up() -> None:
         mine["sum"] += 0.5
 
     for slot in range(3):
-        assert in_child(lambda slot=slot: count(slot)) == 0  # type: ignore[misc]
+        assert in_child(lambda slot=slot: count(slot)) == 0
     assert in_child(lambda: count(1)) == 0, "another process in the slot of one that ended"
     assert counters.total("hits").tolist() == [1 + 2 + 2 + 3]
     assert counters.each("hits").tolist() == [[1], [4], [3]]
@@ -93,7 +93,7 @@ def test_metrics_of_all_processes_are_one() -> None:
         metrics.flush()
 
     for slot in (0, 1, 1):
-        assert in_child(lambda slot=slot: work(slot)) == 0  # type: ignore[misc]
+        assert in_child(lambda slot=slot: work(slot)) == 0
     requests = "solera_server_requests_total"
     assert value(exposing, requests, protocol="v2", code="200") == 100 + 200 + 200
     assert value(exposing, requests, protocol="v1", code="503") == 3

@@ -68,7 +68,7 @@ async def test_a_model_is_served_from_a_store(
         assert (await server.event("loading"))["model"] == uri
         assert (await server.event("fetched"))["digest"] == iris.digest
         assert listing(tmp_path) == [], "what was fetched is removed when it has been read"
-        maps = Path(f"/proc/{server.process.pid}/maps").read_text()  # noqa: ASYNC240
+        maps = Path(f"/proc/{server.process.pid}/maps").read_text()
         assert "aiohttp" not in maps, "the store's client is not in this process"
         server.process.send_signal(signal.SIGTERM)
         assert await server.exit_code(20) == 0

@@ -246,7 +246,7 @@ async def test_a_flood_of_handshakes_keeps_nobody_out(iris: Trained, mounted: Mo
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting_nobody())
                 await ask_tls(reader, writer)
                 writer.close()
-            descriptors = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))  # noqa: ASYNC240
+            descriptors = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
             assert descriptors < 2 * tls.HANDSHAKES, "the rest waits in the kernel's queue"
         finally:
             for one in silent:

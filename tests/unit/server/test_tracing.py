@@ -154,7 +154,7 @@ async def test_a_failure_has_the_status_of_an_error_and_its_line_the_ids(
     assert span.failed
     assert (span.attributes["http.response.status_code"], span.attributes["error.type"]) == (503, "503")
     assert span.attributes["url.scheme"] == "https"
-    assert (line.trace_id, line.span_id, line.parent_span_id) == (TRACE, span.span_id, PARENT)  # type: ignore[attr-defined]
+    assert (line.trace_id, line.span_id, line.parent_span_id) == (TRACE, span.span_id, PARENT)
 
 
 async def test_probes_are_not_traced(iris: Trained) -> None:

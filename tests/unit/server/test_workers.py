@@ -342,7 +342,7 @@ async def test_workers_that_die_again_and_again_end_the_server(iris: Trained) ->
 async def test_workers_end_with_their_parent(iris: Trained) -> None:
     async with pool(iris) as server:
         parent = server.process.process.pid
-        children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]  # noqa: ASYNC240
+        children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
         assert len(children) == 3
         server.signal(signal.SIGKILL)
         assert await server.process.exit_code() == -signal.SIGKILL
@@ -359,7 +359,7 @@ def _alive(pid: int) -> bool:
 async def test_the_manager_is_replaced_too(iris: Trained) -> None:
     async with pool(iris) as server:
         parent = server.process.process.pid
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()  # noqa: ASYNC240
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         manager = next(int(pid) for pid in children if int(pid) not in server.workers.values())
         os.kill(manager, signal.SIGKILL)
         await server.said("the process of the management port ended")
