@@ -23,7 +23,7 @@ from solera_server.compiled.trees import (
     Described,
     Flat,
     Forest,
-    best,
+    OutputForEachClass,
     class_values,
     fitted_tree,
     flatten,
@@ -86,22 +86,16 @@ class TwoClasses(Forest):
         return result
 
 
-class ManyClasses(Forest):
+class ManyClasses(OutputForEachClass):
     """Several classes by a sum each."""
 
     exponentials = True
-    has_probabilities = True
-    classes: NDArray[Any]
 
     def __init__(
         self, trees: Any, features: int, classes: NDArray[Any], link: Callable[[Matrix], Matrix]
     ) -> None:
-        super().__init__(trees, features, len(classes))
-        self.classes = classes
+        super().__init__(trees, features, classes)
         self._link = link
-
-    def predict(self, scores: Matrix) -> NDArray[Any]:
-        return best(self.classes, scores)
 
     def predict_proba(self, scores: Matrix) -> Matrix:
         return self._link(scores)
@@ -294,16 +288,10 @@ def _boosted(node: Node) -> tuple[int, list[Node], Matrix]:
     return node.integer("n_features_in_", 1), members, weights
 
 
-class Votes(Forest):
+class Votes(OutputForEachClass):
     """Weighted votes of trees; the scores are the classes' sums of votes."""
 
     exponentials = True
-    has_probabilities = True
-    classes: NDArray[Any]
-
-    def __init__(self, trees: Any, features: int, classes: NDArray[Any]) -> None:
-        super().__init__(trees, features, len(classes))
-        self.classes = classes
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
         if len(self.classes) == 2:

@@ -255,8 +255,8 @@ class Forest:
         raise NotImplementedError("this model has no probabilities")
 
 
-class Probabilities(Forest):
-    """Trees whose leaves hold the classes' shares: the scores are the probabilities."""
+class OutputForEachClass(Forest):
+    """Trees whose sums are one for each class."""
 
     has_probabilities = True
     classes: NDArray[Any]
@@ -267,6 +267,10 @@ class Probabilities(Forest):
 
     def predict(self, scores: Matrix) -> NDArray[Any]:
         return best(self.classes, scores)
+
+
+class Probabilities(OutputForEachClass):
+    """Trees whose leaves hold the classes' shares: the scores are the probabilities."""
 
     def predict_proba(self, scores: Matrix) -> Matrix:
         return scores
