@@ -13,7 +13,7 @@ import random
 import threading
 from collections import deque
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, NamedTuple
 
 from solera_server.access_log import trace_of
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 2.0
+# The thread rests so many times as long as it computed: the event loop waits while it does.
+_RESTS = 3
 _LONGEST = 200
 _LONGEST_STATE = 512
 _UNTRACED = ("/", "/v2/health/live", "/v2/health/ready")
@@ -119,7 +121,7 @@ class Tracing:
         self._traced: dict[tuple[str, bytes], bool] = {}
         self._wake = threading.Event()
         self._end = monotonic() + 1e9
-        self._closing = False
+        self._closing = threading.Event()
         self._export: Export | None = None
         self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
         self._thread.start()
@@ -138,7 +140,7 @@ class Tracing:
     def close(self) -> None:
         """Send what waits, for at most a bounded time, and give up the rest."""
         self._end = monotonic() + _CLOSE_SECONDS
-        self._closing = True
+        self._closing.set()
         self._wake.set()
         self._thread.join(_CLOSE_SECONDS)
         if self._export is not None:
@@ -203,8 +205,9 @@ class Tracing:
         except Exception:
             log.exception("spans cannot be sent")
             return  # what waits stays, and everything further is dropped and counted
-        while not self._closing:
-            self._wake.wait(self._options.delay_seconds)
+        while not self._closing.is_set():
+            if len(self._waiting) < self._options.batch:
+                self._wake.wait(self._options.delay_seconds)
             self._wake.clear()
             self._send(export)
         self._send(export)
@@ -213,7 +216,7 @@ class Tracing:
         """Send what waits now, or, at the end, as much as there is time for."""
         left = len(self._waiting)
         while left > 0 and monotonic() < self._end:
-            size = min(left, self._options.batch)
+            size, computed = min(left, self._options.batch), thread_time()
             batch = [self._waiting.popleft() for _ in range(size)]
             left -= size
             try:
@@ -222,6 +225,7 @@ class Tracing:
                 log.exception("spans could not be sent")
                 sent = False
             self._tell(size if sent else 0, 0 if sent else size)
+            self._closing.wait(_RESTS * (thread_time() - computed))
 
     def _tell(self, sent: int, dropped: int) -> None:
         try:
