@@ -139,6 +139,10 @@ bench-overload: env ## goodput, refusals and recovery at up to ten times the cap
 bench-soak: env ## memory over a million requests (REQUESTS=)
 	$(BENCHMARK).soak $(if $(REQUESTS),--requests $(REQUESTS))
 
+.PHONY: bench-load
+bench-load: env ## time and memory of loading large forests, beside scikit-learn's own
+	$(BENCHMARK).bench_load
+
 .PHONY: bench-profile
 bench-profile: env ## where the server's time goes (CASES=iris, CONNECTIONS=64)
 	$(BENCHMARK).where_time_goes --case $(or $(CASES),iris) --connections $(or $(CONNECTIONS),64)

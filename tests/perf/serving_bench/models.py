@@ -20,7 +20,11 @@ import numpy as np
 import sklearn
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_iris, make_classification
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -110,6 +114,24 @@ def _splines() -> _Source:
     weighing = KNNImputer(weights="distance")
     splines = make_pipeline(weighing, SplineTransformer(n_knots=5), LogisticRegression(max_iter=2000))
     return _numbers(load_breast_cancer(), splines)
+
+
+def _two_classes(rows: int, estimator: Any) -> _Source:
+    data, target = make_classification(rows, 8, n_informative=6, n_redundant=0, flip_y=0.1, random_state=7)
+    names = [f"x{index}" for index in range(data.shape[1])]
+    asked = [dict(zip(names, row, strict=True)) for row in data.tolist()]
+    features = tuple(Feature(name, "Float", nullable=False) for name in names)
+    return _Source(estimator, features, asked, ["yes" if one else "no" for one in target])
+
+
+def _large_forest() -> _Source:
+    """For the time of loading: trees as deep as the rows allow."""
+    return _two_classes(20_000, RandomForestClassifier(n_estimators=1000, random_state=7, n_jobs=-1))
+
+
+def _many_trees() -> _Source:
+    """For the time of loading: many small trees."""
+    return _two_classes(2000, GradientBoostingClassifier(n_estimators=2000, random_state=7))
 
 
 def _mixed() -> _Source:
@@ -229,6 +251,8 @@ SOURCES: dict[str, Callable[[], _Source]] = {
     "mixed": _mixed,
     "neighbours": _neighbours,
     "splines": _splines,
+    "large-forest": _large_forest,
+    "many-trees": _many_trees,
 }
 
 
