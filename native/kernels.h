@@ -8,7 +8,7 @@
 
 /* Raised here and in kernels_numpy.py when a function's arguments or meaning change: another server takes no such
  * extension. */
-#define SOLERA_INTERFACE 1
+#define SOLERA_INTERFACE 2
 
 /* Work beyond about 50 microseconds lets other threads run; counted in steps of a few nanoseconds. */
 #define STEPS_WITHOUT_THREADS 20000
@@ -32,10 +32,6 @@ int arguments_check(const char *function, Py_ssize_t given, Py_ssize_t wanted);
 PyObject *linear(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *two_shares(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *distances(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *fill_rows(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *fill_records(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *fill_values(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *fill_column(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tree_shap(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *count_terms(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *weigh_terms(PyObject *module, PyObject *const *arguments, Py_ssize_t count);

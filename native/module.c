@@ -1,28 +1,33 @@
 /* The module solera_native: its functions and types by name. Shapes stand with each function. */
+#include "bodies.h"
 #include "kernels.h"
 #include "trees.h"
 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
-    FUNCTION(linear),      FUNCTION(two_shares),  FUNCTION(distances), FUNCTION(fill_rows), FUNCTION(fill_records),
-    FUNCTION(fill_values), FUNCTION(fill_column), FUNCTION(tree_shap), FUNCTION(count_terms),
-    FUNCTION(weigh_terms), FUNCTION(scatter),     FUNCTION(one_hot),   FUNCTION(category_codes),
-    {NULL, NULL, 0, NULL},
+    FUNCTION(linear),      FUNCTION(two_shares),  FUNCTION(distances), FUNCTION(tree_shap),
+    FUNCTION(count_terms), FUNCTION(weigh_terms), FUNCTION(scatter),   FUNCTION(one_hot),
+    FUNCTION(category_codes), {NULL, NULL, 0, NULL},
 };
 
-static int add_contents(PyObject *module)
+static int add_type(PyObject *module, const char *name, PyObject *type)
 {
-    if (PyModule_AddIntConstant(module, "INTERFACE", SOLERA_INTERFACE) < 0) {
-        return -1;
-    }
-    PyObject *type = trees_type();
     if (type == NULL) {
         return -1;
     }
-    const int failed = PyModule_AddObjectRef(module, "Trees", type);
+    const int failed = PyModule_AddObjectRef(module, name, type);
     Py_DECREF(type);
     return failed;
+}
+
+static int add_contents(PyObject *module)
+{
+    if (PyModule_AddIntConstant(module, "INTERFACE", SOLERA_INTERFACE) < 0 ||
+        add_type(module, "Trees", trees_type()) < 0) {
+        return -1;
+    }
+    return add_type(module, "BodyReader", body_reader_type());
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
     from solera_core.schema import Feature
     from solera_server.batch import Batch, Layout
-    from solera_server.filling import Filling
     from solera_server.request_size import RequestSize
 
 
-def decode_rows(layout: Layout, filling: Filling, instances: list[Any]) -> Batch:
+def decode_rows(layout: Layout, instances: list[Any]) -> Batch:
     """
     Decode instances: lists of values in the order of the features, or objects by feature name.
 
@@ -27,9 +26,6 @@ def decode_rows(layout: Layout, filling: Filling, instances: list[Any]) -> Batch
     Raises InputError.
     """
     features = layout.features
-    quick = filling.rows(instances, lambda row, column: _place(features[column].name, row))
-    if quick is not None:
-        return quick
     if not instances:
         raise InputError("instances: expected at least one row, got an empty list")
     kinds = set(map(type, instances))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,16 +12,14 @@ from solera_server.batch import Batch, InputError, Layout
 from solera_server.binary_tensors import Appendix
 from solera_server.codec import Call
 from solera_server.encode import TensorTexts, datatype, json_values
-from solera_server.filling import Filling
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
-from solera_server.known_bodies import KnownBodies, KnownBody
 from solera_server.message import LENGTH_HEADER, Response
+from solera_server.plain_bodies import PlainBodies
 from solera_server.request_size import RequestSize
 from solera_server.tensors import (
     ADVERTISED,
     Tensor,
     decode_tensors,
-    matrix_place,
     read_binary_tensor,
     read_tensor,
 )
@@ -42,6 +41,7 @@ _OUTPUT_FIELDS = frozenset({"name", "parameters"})
 _BINARY_INPUT, _BINARY_OUTPUT, _BINARY_OUTPUTS = "binary_data_size", "binary_data", "binary_data_output"
 # What would change the meaning of inputs or outputs, in extensions of Triton's that are not offered here.
 _NOT_OFFERED = ("classification", "shared_memory_region")
+_NONE_BINARY: frozenset[str] = frozenset()
 _TARGET_DATATYPES = {"Float": "FP64", "Integer": "INT64", "Boolean": "BOOL"}
 
 
@@ -57,20 +57,35 @@ class V2Codec:
         self._outputs = outputs
         self._start = orjson.dumps({"model_name": name, "model_version": version})[:-1] + b","
         self._texts = TensorTexts()
-        self._filling = Filling(self._layout)
-        self._known = KnownBodies()
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
+        self._plain = PlainBodies(self._layout, self._size.rows, limits.json_depth, name, outputs)
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
+        plain = self._plain.read_v2(body) if LENGTH_HEADER not in headers else None
+        if plain is None:
+            return self.decode_carefully(body, headers)
+        rows, numbers, texts, outputs, request_id = plain
+        batch = Batch(rows, self._plain.matrix(rows, numbers), texts, partial(self._where, body))
+        return self._call(batch, outputs or self._outputs, _NONE_BINARY, request_id)
+
+    def _where(self, body: bytes, row: int, feature: int) -> str:
+        return self.decode_carefully(body, {}).batch.where(row, feature)
+
+    def _call(
+        self, batch: Batch, wanted: tuple[str, ...], binary: frozenset[str], request_id: str | None
+    ) -> Call:
+        def render(outputs: Outputs) -> Response:
+            return self._render(outputs, wanted, binary, request_id)
+
+        return Call(batch, wanted, render)
+
+    def decode_carefully(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
+        """Decode without the quick way; the calls are equal. Raises InputError."""
         announced = headers.get(LENGTH_HEADER)
         appendix = None
         if announced is not None:
             body, appendix = binary_tensors.split_body(body, announced)
-        else:
-            call = self._known_call(body)
-            if call is not None:
-                return call
         document = expect_object(parse(body, self._json_depth), "body")
         refuse_unknown(document, _FIELDS, "body")
         # KServe's client repeats the name of the URL in the body.
@@ -84,56 +99,13 @@ class V2Codec:
         items = document.get("inputs")
         if not isinstance(items, list) or not items:
             raise InputError(f"inputs: expected a list of at least one tensor, got {shown(items)}")
-        quick = batch = self._quick(items) if appendix is None and len(items) == 1 else None
-        if batch is None:
-            tensors = [self._tensor(item, f"inputs[{index}]", appendix) for index, item in enumerate(items)]
-            if appendix is not None:
-                appendix.check_end()
-            batch = decode_tensors(self._layout, tensors)
+        tensors = [self._tensor(item, f"inputs[{index}]", appendix) for index, item in enumerate(items)]
+        if appendix is not None:
+            appendix.check_end()
+        batch = decode_tensors(self._layout, tensors)
         all_binary = parameters is not None and _flag(parameters, _BINARY_OUTPUTS, "parameters")
         wanted, binary = self._wanted(document.get("outputs"), all_binary=all_binary)
-
-        def render(outputs: Outputs) -> Response:
-            return self._render(outputs, wanted, binary, request_id)
-
-        if quick is not None and request_id is None:  # an id is another in each request
-            single = items[0]["datatype"] == "FP32"
-            self._known.learn(body, KnownBody(quick.rows, single, quick.where, wanted, render))
-        return Call(batch, wanted, render)
-
-    def _known_call(self, body: bytes) -> Call | None:
-        """Decode a body that differs in its numbers only from one that was read before."""
-        match = self._known.match(body)
-        if match is None:
-            return None
-        known, data = match
-        batch = self._filling.tensor(data, known.rows, known.where, single=known.single)
-        return None if batch is None else Call(batch, known.outputs, known.render)
-
-    def _quick(self, items: list[Any]) -> Batch | None:
-        """Decode the commonest form, one tensor of numbers of shape [n, k]; None where it is not that."""
-        item, filling = items[0], self._filling
-        if not filling.matrix or type(item) is not dict or len(item) != 4:
-            return None
-        shape, data, kind, name = item.get("shape"), item.get("data"), item.get("datatype"), item.get("name")
-        if type(shape) is not list or len(shape) != 2 or type(data) is not list or type(name) is not str:
-            return None
-        rows, width = shape
-        if (
-            type(rows) is not int
-            or type(width) is not int
-            or width != filling.width
-            or rows > self._size.rows
-        ):
-            return None
-        if kind not in ("FP64", "FP32") or (width == 1 and name in filling.names):
-            return None
-        features = self._layout.features
-
-        def where(row: int, column: int) -> str:
-            return matrix_place(f"inputs[0]({name[:100]})", features[column], row, column)
-
-        return filling.tensor(data, rows, where, single=kind == "FP32")
+        return self._call(batch, wanted, binary, request_id)
 
     def _tensor(self, item: Any, where: str, appendix: Appendix | None) -> Tensor:
         refuse_unknown(expect_object(item, where), _INPUT_FIELDS, where)

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from solera_server.compiled import kernels_numpy
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CHOICE = "SOLERA_KERNELS"
 EXTENSION = "solera_native"
 
@@ -58,16 +61,15 @@ _kernels, WHY_NOT_NATIVE = _choose()
 NATIVE: bool = _kernels is not kernels_numpy
 """Whether the extension computes."""
 
+BodyReader: Callable[..., Any] | None = _kernels.BodyReader if NATIVE else None
+"""Reads request bodies, see plain_bodies.py; None without the extension, which alone has it."""
+
 if TYPE_CHECKING:
     from solera_server.compiled.kernels_numpy import (
         Trees,
         category_codes,
         count_terms,
         distances,
-        fill_column,
-        fill_records,
-        fill_rows,
-        fill_values,
         linear,
         one_hot,
         scatter,
@@ -79,10 +81,6 @@ else:
     category_codes = _kernels.category_codes
     count_terms = _kernels.count_terms
     distances = _kernels.distances
-    fill_column = _kernels.fill_column
-    fill_records = _kernels.fill_records
-    fill_rows = _kernels.fill_rows
-    fill_values = _kernels.fill_values
     linear = _kernels.linear
     one_hot = _kernels.one_hot
     scatter = _kernels.scatter
@@ -92,14 +90,11 @@ else:
 __all__ = [
     "NATIVE",
     "WHY_NOT_NATIVE",
+    "BodyReader",
     "Trees",
     "category_codes",
     "count_terms",
     "distances",
-    "fill_column",
-    "fill_records",
-    "fill_rows",
-    "fill_values",
     "linear",
     "one_hot",
     "scatter",

@@ -86,19 +86,6 @@ def main() -> None:
             trees.score(x, np.empty((count, len(parts[8]))))
             if parts[5].shape[1] == 1:
                 trees.each(x, np.empty((count, len(parts[6]))))
-    odd = [None, 1, 2.5, True, "x", 2**60, -(2**80), float("nan"), [], {}]
-    for _ in range(500):
-        width = int(generator.integers(1, 5))
-        kinds = bytes(generator.choice(list(b"fibtsFIBTS"), width).tolist())
-        texts = tuple([] for kind in kinds if kind in b"sS")
-        values = [[odd[int(generator.integers(len(odd)))] for _ in range(width)] for _ in range(3)]
-        numbers = np.empty((3, width - len(texts)))
-        native.fill_rows(values, kinds, numbers, texts)
-        native.fill_values([value for row in values for value in row], kinds, numbers, texts)
-        names = tuple(map(str, range(width)))
-        native.fill_records(
-            [dict(zip(names, row, strict=True)) for row in values], names, kinds, numbers, texts
-        )
     for count in (0, 1, 3, 9):
         for outputs in (1, 2, 5):
             native.linear(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
-import math
 import os
 import subprocess
 import sys
@@ -20,149 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from solera_core.schema import BOOLEAN, DATETIME, FLOAT, INTEGER, STRING, Feature, InvalidValue, decode_value
 from solera_server.compiled import kernels_numpy as plain
 from solera_server.compiled.kernels_numpy_trees import CATEGORICAL, MISSING_LEFT, Parts
 
 BOTH = pytest.mark.parametrize("module", [native, plain], ids=["native", "numpy"])
-TYPES = {"f": FLOAT, "i": INTEGER, "b": BOOLEAN, "t": DATETIME, "s": STRING}
 
 seeds = st.integers(0, 2**32 - 1)
-kinds = st.text("fibtsFIBTS", min_size=1, max_size=6).map(str.encode)
-plain_values = {
-    "f": st.floats(allow_nan=False) | st.integers(-(2**53), 2**53),
-    "i": st.integers(-(2**53), 2**53) | st.integers(-(10**6), 10**6).map(float),
-    "b": st.booleans(),
-    "t": st.none(),
-    "s": st.text(max_size=3),
-}
-odd_values = (
-    st.none()
-    | st.floats()
-    | st.integers()
-    | st.booleans()
-    | st.sampled_from(["", "Infinity", "2026-03-01", [], {}, 2**53 + 1, -(2**64), 10**400, 1e300, 0.5, -0.0])
-)
-
-
-@st.composite
-def filled(draw: st.DrawFn) -> tuple[bytes, list[list[Any]]]:
-    """Kinds, and rows of values, most of them plainly right."""
-    chosen = draw(kinds)
-    rows = draw(
-        st.lists(
-            st.tuples(
-                *(
-                    plain_values[chr(kind).lower()] | st.none()
-                    if chr(kind).isupper()
-                    else plain_values[chr(kind)]
-                    for kind in chosen
-                )
-            ).map(list),
-            max_size=4,
-        )
-    )
-    if rows and draw(st.integers(0, 2)) == 0:
-        row = draw(st.integers(0, len(rows) - 1))
-        rows[row][draw(st.integers(0, len(chosen) - 1))] = draw(odd_values)
-    return chosen, rows
-
-
-def targets(chosen: bytes, rows: int) -> tuple[Any, tuple[list[Any], ...]]:
-    texts = sum(chr(kind) in "sS" for kind in chosen)
-    return np.zeros((rows, len(chosen) - texts)), tuple([] for _ in range(texts))
-
-
-def same(first: Any, second: Any) -> bool:
-    return repr(first) == repr(second)
-
-
-@given(filled())
-@settings(deadline=None)
-def test_rows_are_filled_alike_in_every_form(case: tuple[bytes, list[list[Any]]]) -> None:
-    chosen, rows = case
-    names = tuple(f"n{number}" for number in range(len(chosen)))
-    records = [dict(zip(names, row, strict=True)) for row in rows]
-    flat = [value for row in rows for value in row]
-    outcomes = []
-    for module in (native, plain):
-        for function, arguments in (
-            (module.fill_rows, (rows, chosen)),
-            (module.fill_records, (records, names, chosen)),
-            (module.fill_values, (flat, chosen)),
-        ):
-            numbers, texts = targets(chosen, len(rows))
-            slow = function(*arguments, numbers, texts)
-            outcomes.append((slow, numbers.tobytes() if slow < 0 else None, texts))
-    assert all(same(outcome, outcomes[0]) for outcome in outcomes), outcomes
-
-
-@given(filled())
-@settings(deadline=None)
-def test_what_is_filled_is_what_the_schema_decodes(case: tuple[bytes, list[list[Any]]]) -> None:
-    """The fast way may leave a value to the slow one; it may not take another, nor take what is wrong."""
-    chosen, rows = case
-    numbers, texts = targets(chosen, len(rows))
-    slow = native.fill_rows(rows, chosen, numbers, texts)
-    if slow >= 0:
-        return
-    features = [Feature("x", TYPES[chr(kind).lower()], nullable=chr(kind).isupper()) for kind in chosen]
-    wanted = [
-        [decode_value(feature, value) for feature, value in zip(features, row, strict=True)] for row in rows
-    ]
-    numeric = [i for i, feature in enumerate(features) if feature.type != STRING]
-    assert np.array_equal(
-        numbers,
-        np.array([[row[i] for i in numeric] for row in wanted]).reshape(numbers.shape),
-        equal_nan=True,
-    )
-    strings = [i for i, feature in enumerate(features) if feature.type == STRING]
-    assert all(same(text, [row[i] for row in wanted]) for text, i in zip(texts, strings, strict=True))
-
-
-@given(st.sampled_from("fibFIB"), st.lists(odd_values, max_size=5))
-@settings(deadline=None)
-def test_a_column_is_filled_up_to_the_first_slow_value(kind: str, values: list[Any]) -> None:
-    found = []
-    for module in (native, plain):
-        numbers = np.zeros((len(values), 3))
-        slow = module.fill_column(values, kind.encode(), numbers, 1)
-        found.append((slow, numbers[: len(values) if slow < 0 else slow].tobytes()))
-    assert found[0] == found[1]
-    taken = values if found[0][0] < 0 else values[: found[0][0]]
-    feature = Feature("x", TYPES[kind.lower()], nullable=kind.isupper())
-    for value in taken:
-        try:
-            decode_value(feature, value)
-        except InvalidValue as error:
-            pytest.fail(f"{value!r} was taken: {error}")
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("rows", "slow"),
-    [
-        ([[1.0, 2.0], [3.0]], 2),
-        ([[1.0, 2.0], (3.0, 4.0)], 2),
-        ([[1.0, 2.0], [3.0, 4.0, 5.0]], 2),
-        ([[1.0, True]], 1),
-        ([[1.0, "2"]], 1),
-        ([[1.0, 2**53 + 1]], 1),
-        ([[1.0, math.nan]], 1),
-        ([{}], 0),
-    ],
-)
-def test_the_first_slow_value_is_named(module: Any, rows: list[Any], slow: int) -> None:
-    assert module.fill_rows(rows, b"ff", np.zeros((len(rows), 2)), ()) == slow
-
-
-@BOTH
-def test_a_name_that_no_feature_has_is_slow_and_a_missing_one_is_missing(module: Any) -> None:
-    numbers = np.zeros((1, 2))
-    assert module.fill_records([{"a": 1.0}], ("a", "b"), b"fF", numbers, ()) == -1
-    assert np.array_equal(numbers, [[1.0, np.nan]], equal_nan=True)
-    assert module.fill_records([{"a": 1.0}], ("a", "b"), b"ff", numbers, ()) == 1
-    assert module.fill_records([{"a": 1.0, "c": 2.0}], ("a", "b"), b"fF", numbers, ()) == 0
 
 
 @given(seeds, st.integers(0, 9), st.integers(1, 40), st.integers(1, 6))
@@ -306,13 +168,6 @@ def test_arrays_of_another_kind_or_length_are_refused(changes: dict[str, Any]) -
         (native.distances, (np.zeros((2, 3)), np.zeros(2), 0, np.zeros(2))),
         (native.distances, (np.zeros((2, 3)), np.zeros(2), 3, np.zeros(3))),
         (native.two_shares, (np.zeros((2, 2)), 1.0, np.zeros((2, 2)))),
-        (native.fill_rows, ([[1.0]], b"f", np.zeros((2, 1)), ())),
-        (native.fill_rows, ([[1.0]], b"s", np.zeros((1, 0)), ())),
-        (native.fill_rows, ([[1.0]], b"x", np.zeros((1, 1)), ())),
-        (native.fill_values, ([1.0, 2.0, 3.0], b"ff", np.zeros((1, 2)), ())),
-        (native.fill_records, ([{}], (), b"f", np.zeros((1, 1)), ())),
-        (native.fill_column, ([1.0], b"f", np.zeros((1, 1)), 1)),
-        (native.fill_column, ([1.0], b"f", np.zeros((1, 1)), -1)),
         (native.Trees(stump(), 1.0, 2, False, 0).score, (np.zeros((1, 3)), np.zeros((1, 2)))),
         (native.Trees(stump(), 1.0, 2, False, 0).score, (np.zeros((2, 2)), np.zeros((1, 2)))),
         (native.Trees(stump(), 1.0, 2, False, 0).each, (np.zeros((1, 2)), np.zeros((1, 1)))),
@@ -372,18 +227,25 @@ def test_trees_score_the_same_bits_alone_and_in_company_on_any_processor(
     assert found[0] == found[1] == found[2]
 
 
-def test_the_extension_stays_inside_its_arrays(tmp_path: Path) -> None:
-    """Damaged trees and odd values under the address and undefined-behaviour sanitizers."""
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the extension is, built with the address and undefined-behaviour sanitizers."""
+    directory = tmp_path_factory.mktemp("sanitized")
     flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
-    build(tmp_path, flags, "-fsanitize=address,undefined")
+    build(directory, flags, "-fsanitize=address,undefined")
+    return directory
+
+
+def two_counts(sanitized: Path, script: str, *arguments: str) -> tuple[int, int]:
+    """Run a script with the sanitized extension and return the counts that it prints."""
     library = subprocess.run(
         ["cc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
     ).stdout.strip()
     finished = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("damaged_trees.py"))],
+        [sys.executable, str(Path(__file__).with_name(script)), *arguments],
         env={
             **os.environ,
-            "PYTHONPATH": str(tmp_path),
+            "PYTHONPATH": str(sanitized),
             "LD_PRELOAD": library,
             "ASAN_OPTIONS": "detect_leaks=0",
             "PYTHONMALLOC": "malloc",
@@ -393,6 +255,18 @@ def test_the_extension_stays_inside_its_arrays(tmp_path: Path) -> None:
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
-    made, refused = map(int, finished.stdout.split())
+    first, second = map(int, finished.stdout.split())
+    return first, second
+
+
+def test_the_extension_stays_inside_its_arrays(sanitized: Path) -> None:
+    made, refused = two_counts(sanitized, "damaged_trees.py")
     assert made > 100, "hardly any damaged forest was let through: the walk was not tried"
     assert refused > 100
+
+
+def test_the_extension_stays_inside_request_bodies(sanitized: Path) -> None:
+    corpus = Path(__file__).parents[2] / "fuzz" / "corpus"
+    taken, refused = two_counts(sanitized, "hostile_bodies.py", str(corpus))
+    assert taken > 500, "hardly any changed body was taken: what comes behind the first look was not tried"
+    assert refused > 1000

@@ -1,0 +1,132 @@
+/* Batches in the making: the matrix, the texts, and the values that go there. */
+#include "bodies.h"
+
+#include <string.h>
+
+int decoded_open(Decoded *decoded, const BodyReader *reader, Py_ssize_t room)
+{
+    const Py_ssize_t bytes = room * reader->number_count * (Py_ssize_t)sizeof(double);
+    *decoded = (Decoded){reader, PyByteArray_FromStringAndSize(NULL, bytes), NULL, PyTuple_New(reader->text_count), 0,
+                         room};
+    if (decoded->numbers == NULL || decoded->texts == NULL) {
+        return FAILED;
+    }
+    decoded->cells = (double *)PyByteArray_AsString(decoded->numbers);
+    for (Py_ssize_t i = 0; i < reader->text_count; i++) {
+        PyObject *list = PyList_New(0);
+        if (list == NULL || PyTuple_SetItem(decoded->texts, i, list) < 0) {
+            return FAILED;
+        }
+    }
+    return TAKEN;
+}
+
+void decoded_free(Decoded *decoded)
+{
+    Py_CLEAR(decoded->numbers);
+    Py_CLEAR(decoded->texts);
+}
+
+/* Change the room for rows. */
+static int resize(Decoded *decoded, Py_ssize_t room)
+{
+    const Py_ssize_t bytes = room * decoded->reader->number_count * (Py_ssize_t)sizeof(double);
+    if (PyByteArray_Resize(decoded->numbers, bytes) < 0) {
+        return FAILED;
+    }
+    decoded->cells = (double *)PyByteArray_AsString(decoded->numbers);
+    decoded->room = room;
+    return TAKEN;
+}
+
+int decoded_add_row(Decoded *decoded)
+{
+    const Py_ssize_t most = decoded->reader->most_rows;
+    if (decoded->rows == most) {
+        return SLOW;
+    }
+    if (decoded->rows++ < decoded->room) {
+        return TAKEN;
+    }
+    const Py_ssize_t room = decoded->room < 8 ? 16 : decoded->room * 2;
+    return resize(decoded, room < most ? room : most);
+}
+
+PyObject *decoded_result(Decoded *decoded, PyObject *first, PyObject *second)
+{
+    PyObject *result = NULL;
+    if (first != NULL && second != NULL &&
+        (decoded->room == decoded->rows || resize(decoded, decoded->rows) == TAKEN)) {
+        result = Py_BuildValue("nOOOO", decoded->rows, decoded->numbers, decoded->texts, first, second);
+    }
+    Py_XDECREF(first);
+    Py_XDECREF(second);
+    return result;
+}
+
+int round_number(Number *number)
+{
+    char text[LONGEST_NUMBER + 1];
+    char *end;
+    memcpy(text, number->text.start, number->text.length);
+    text[number->text.length] = '\0';
+    number->value = PyOS_string_to_double(text, &end, NULL);
+    if (number->value == -1.0 && PyErr_Occurred()) {
+        return FAILED;
+    }
+    return end == text + number->text.length && !isinf(number->value) ? TAKEN : SLOW;
+}
+
+int read_boolean(Decoded *decoded, Scan *scan, Py_ssize_t row, const Feature *feature)
+{
+    const int is_true = scan_word(scan, "true");
+    if (feature->kind != 'b' || (!is_true && !scan_word(scan, "false"))) {
+        return SLOW;
+    }
+    decoded->cells[row * decoded->reader->number_count + feature->place] = is_true;
+    return TAKEN;
+}
+
+static int append(Decoded *decoded, const Feature *feature, PyObject *value)
+{
+    PyObject *list = PyTuple_GetItem(decoded->texts, feature->place);
+    const int failed = list == NULL || PyList_Append(list, value) < 0;
+    Py_DECREF(value);
+    return failed ? FAILED : TAKEN;
+}
+
+int put_missing(Decoded *decoded, Py_ssize_t row, const Feature *feature)
+{
+    if (!feature->nullable) {
+        return SLOW;
+    }
+    if (feature->kind == 's') {
+        PyObject *missing = PyFloat_FromDouble(NAN);
+        return missing == NULL ? FAILED : append(decoded, feature, missing);
+    }
+    decoded->cells[row * decoded->reader->number_count + feature->place] = NAN;
+    return TAKEN;
+}
+
+PyObject *text_object(const Piece *piece)
+{
+    PyObject *text = PyUnicode_DecodeUTF8(piece->start, (Py_ssize_t)piece->length, NULL);
+    if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+        PyErr_Clear();
+        return Py_NewRef(Py_None);
+    }
+    return text;
+}
+
+int put_text(Decoded *decoded, const Feature *feature, const Piece *text)
+{
+    if (feature->kind != 's') {
+        return SLOW;
+    }
+    PyObject *value = text_object(text);
+    if (value == NULL || value == Py_None) {
+        Py_XDECREF(value);
+        return value == NULL ? FAILED : SLOW;
+    }
+    return append(decoded, feature, value);
+}

@@ -1,0 +1,93 @@
+/*
+ * Request bodies, read straight from their bytes into the matrix and the texts of a batch.
+ *
+ * Only the plainest bodies are understood, and nothing is explained or refused: whatever is not plainly right makes
+ * the answer None, and the careful way in Python (rows.py, tensors.py) reads the body again and decides. Everything
+ * that is taken here is taken there too, with the same bits.
+ */
+#ifndef SOLERA_BODIES_H
+#define SOLERA_BODIES_H
+
+#include "json_scan.h"
+#include "kernels.h"
+
+#include <math.h>
+
+#define LARGEST_INTEGER 9007199254740992.0 /* 2^53; the scanner takes no larger one */
+
+/* What reading leads to: TAKEN, SLOW (not for us), or FAILED with an exception. */
+enum { FAILED = -1, SLOW = 0, TAKEN = 1 };
+
+/* A name as UTF-8, which `object` owns. */
+typedef struct {
+    PyObject *object;
+    const char *text;
+    size_t length;
+} Name;
+
+/* A feature: its kind is f Float, i Integer, b Boolean or s String. */
+typedef struct {
+    Name name;
+    Py_ssize_t place; /* column of the matrix, or position among the texts */
+    char kind;
+    char nullable;
+} Feature;
+
+/* What bodies are read for. The object never changes once it is made. */
+typedef struct {
+    PyObject_HEAD Feature *features; /* in the schema's order */
+    Py_ssize_t *sorted;              /* indexes of the features, by name */
+    Name *outputs;
+    Name model;
+    Py_ssize_t feature_count, number_count, text_count, output_count, most_rows;
+} BodyReader;
+
+/* A batch in the making. */
+typedef struct {
+    const BodyReader *reader;
+    PyObject *numbers; /* bytearray: float64 (room, number_count) */
+    double *cells;     /* its memory, while nothing else is done with it */
+    PyObject *texts;   /* tuple of lists */
+    Py_ssize_t rows, room;
+} Decoded;
+
+int name_is(const Name *name, const Piece *piece);
+
+/* The index of the feature with this name, or -1; `guess` is looked at first. */
+Py_ssize_t find_feature(const BodyReader *reader, const Piece *name, Py_ssize_t guess);
+
+/* Begin a batch with room for some rows. To be ended with decoded_free. */
+int decoded_open(Decoded *decoded, const BodyReader *reader, Py_ssize_t room);
+int decoded_add_row(Decoded *decoded);
+void decoded_free(Decoded *decoded);
+
+/* Return a new tuple (rows, numbers, texts, *more) and take the references to `more`, each of which may be NULL
+ * with an exception. */
+PyObject *decoded_result(Decoded *decoded, PyObject *first, PyObject *second);
+
+/* Round a hard number: TAKEN, or SLOW where it is too large. */
+int round_number(Number *number);
+
+/* Set a feature's value in a row; of a text, append it. */
+static inline int put_number(Decoded *decoded, Py_ssize_t row, const Feature *feature, double value)
+{
+    if (feature->kind != 'f' &&
+        (feature->kind != 'i' || value != rint(value) || fabs(value) > LARGEST_INTEGER)) {
+        return SLOW;
+    }
+    decoded->cells[row * decoded->reader->number_count + feature->place] = value;
+    return TAKEN;
+}
+
+int put_missing(Decoded *decoded, Py_ssize_t row, const Feature *feature);
+int put_text(Decoded *decoded, const Feature *feature, const Piece *text);
+int read_boolean(Decoded *decoded, Scan *scan, Py_ssize_t row, const Feature *feature);
+
+/* body.decode(): None where it is not UTF-8, NULL with an exception. */
+PyObject *text_object(const Piece *piece);
+
+PyObject *read_v1(PyObject *self, PyObject *body);
+PyObject *read_v2(PyObject *self, PyObject *body);
+PyObject *body_reader_type(void);
+
+#endif
