@@ -39,7 +39,7 @@ _JSON_DEPTH = 4
 _MAX_NUMBER = 1e300
 RETRY_SECONDS = 0.002
 PATIENCE_SECONDS = 0.5
-"""For so long another process may have the lock of a label's place; it takes microseconds unless it stands still."""
+"""For so long another process may have the lock of a label's place, which it needs for microseconds."""
 MAX_RETRYING = 256
 
 

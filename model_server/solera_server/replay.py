@@ -5,8 +5,8 @@ The table is a set of buckets in anonymous shared memory. A bucket that is full 
 oldest receipt in it, and from then on refuses receipts that are as old or older: so a full table shortens
 the time within which labels are taken, and never lets one in twice.
 
-Locks of the kernel guard it, one for each 256th of the buckets. Nobody waits for one: a process may stand still
-while it has one, and whoever waited on an event loop would stop with it.
+Locks of the kernel guard it, one for each 256th of the buckets. Nobody waits for one: a process may stand
+still while it has one, and whoever waited on an event loop would stop with it.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def test_log_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
     assert (first["event"], first["level"], first["path"], first["number"]) == ("shown", "info", "x", 3)
     assert first["time"].endswith("+00:00")
-    assert "ValueError: invalid literal" in second["exception"]
+    assert second["exception"].endswith("builtins.ValueError"), "what it says may be a client's"
 
 
 @pytest.mark.parametrize(
