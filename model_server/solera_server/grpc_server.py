@@ -24,6 +24,7 @@ from solera_core.failures import Failure, Reason
 from solera_server import __version__, v2
 from solera_server.access_log import trace_fields
 from solera_server.batch import InputError
+from solera_server.grpc_arrivals import Arrivals
 from solera_server.grpc_codec import GrpcCodec, check_model, parse
 from solera_server.grpc_health import SERVICE as HEALTH_SERVICE
 from solera_server.grpc_health import health_handler
@@ -49,9 +50,9 @@ log = logging.getLogger(__name__)
 PROTOCOL = "grpc"
 SERVICE = "inference.GRPCInferenceService"
 _STREAMS_OF_A_CONNECTION = 100
+_UNREAD_STREAM_BYTES = 16 * 1024
 _KEEPALIVE_SECONDS = 30
 _PING_SECONDS = 10
-_GRACE_SECONDS = 30
 _PATIENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 _QUIET_LOOKS = 3
@@ -71,6 +72,7 @@ class GrpcServer:
         self._serving = serving
         self._observer = observer
         self._limits = limits
+        self._arrivals = Arrivals(limits)
         self._active = 0
         schema, outputs = serving.loaded.schema, serving.loaded.predictor.outputs
         codec = GrpcCodec(serving.name, serving.version, schema, outputs, limits)
@@ -91,7 +93,7 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(SERVICE, handlers),
-                health_handler(serving.health, ("", SERVICE)),
+                health_handler(serving.health, ("", SERVICE), self._arrivals),
             )
         )
         names = (SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
@@ -139,20 +141,12 @@ class GrpcServer:
         To gRPC it is one of many messages: for a single one it would wait as long as the client likes, and
         the call would take the place of another.
         """
-        seconds = self._limits.receive_seconds
+        arrivals = self._arrivals
 
         async def receive(_messages: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-            body: Any = None
-            try:
-                async with asyncio.timeout(seconds):
-                    body = await context.read()
-            except TimeoutError:
-                await context.abort(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, f"the message did not arrive within {seconds:g} s"
-                )
-            if body is grpc.aio.EOF:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call came without its message")
-            return await handle(body, context)
+            async with arrivals.message(context) as body:
+                answer = await handle(body, context)
+            return await arrivals.answer(context, answer)
 
         return grpc.stream_unary_rpc_method_handler(receive)
 
@@ -302,12 +296,15 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", limits.header_bytes),
         ("grpc.max_concurrent_streams", _STREAMS_OF_A_CONNECTION),
         ("grpc.max_allowed_incoming_connections", limits.connections),
+        # What comes unasked for stays small; while a message is read gRPC makes room for it.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _UNREAD_STREAM_BYTES),
         # Compressed messages are refused, as compressed bodies are: a small one may become a large one.
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.server_handshake_timeout_ms", milliseconds(limits.receive_seconds)),
         ("grpc.max_connection_idle_ms", milliseconds(limits.idle_seconds)),
         ("grpc.max_connection_age_ms", milliseconds(limits.connection_age_seconds)),
-        ("grpc.max_connection_age_grace_ms", milliseconds(_GRACE_SECONDS)),
+        ("grpc.max_connection_age_grace_ms", milliseconds(limits.write_seconds)),
         ("grpc.keepalive_time_ms", milliseconds(_KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", milliseconds(_PING_SECONDS)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", milliseconds(_PING_SECONDS)),

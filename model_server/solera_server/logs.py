@@ -103,7 +103,7 @@ def configure(level: str) -> None:
     if whole:
         logging.captureWarnings(capture=True)
     else:
-        warnings.showwarning = _warned
+        warnings.showwarning = _warned  # type: ignore[assignment] # what is not used has no name
     sys.excepthook = _uncaught
     threading.excepthook = _thread_ended
     sys.unraisablehook = _unraisable

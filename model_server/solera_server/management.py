@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from solera_server.errands import Errands
 from solera_server.message import Request, Response, error_response
 from solera_server.router import Route, Router
 
@@ -52,8 +54,11 @@ def router(
         report = counters()
         if report is None:
             return error_response(503, "the model is not loaded yet", (b"retry-after", b"1"))
-        return report.handle(request)
+        report.fold()
+        return encoding.handler(report.handle)(request)
 
+    # Many windows with many arms take long to encode; probes are answered meanwhile.
+    encoding = Errands(asyncio.get_running_loop(), "counters")
     routes: dict[bytes, Callable[[Request], Response | None]] = {
         b"/livez": livez,
         b"/readyz": readyz,
