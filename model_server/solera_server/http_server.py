@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from solera_server.access_log import trace_fields
 from solera_server.connection import Connection
+from solera_server.descriptors import Watch
 from solera_server.listening import BACKLOG, bind, port_of
 from solera_server.message import Request, Response, error_response, good_head
 from solera_server.reader import Shared
@@ -33,12 +34,22 @@ _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 # At the end of the server, a connection that began or was answered just now may have sent a request.
 _FRESH_SECONDS = 0.1
+_MAX_TURNED_AWAY = 256
+"""Connections that are told that there are too many; others beyond that are cut."""
 
 
 class Observer(Protocol):
     """Told of every response, by the protocol label of its route, and its seconds since it was received."""
 
     def answered(self, protocol: str, status: int, seconds: float | None) -> None: ...
+
+
+class _Cut(asyncio.Protocol):
+    """A connection that ends when it begins."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not now: the loop is still about to begin reading.
+        asyncio.get_running_loop().call_soon(transport.abort)  # type: ignore[attr-defined]
 
 
 class HttpServer:
@@ -71,6 +82,7 @@ class HttpServer:
         """Until then no connection can make room for another."""
         self._servers: list[asyncio.AbstractServer] = []
         self._tls: TlsListener | None = None
+        self._descriptors = Watch()
         self._sweeper: asyncio.TimerHandle | None = None
         self._interval = min(1.0, limits.receive_seconds / 4, limits.idle_seconds / 4)
 
@@ -103,14 +115,14 @@ class HttpServer:
             from solera_server.tls import TlsListener
 
             self._tls = TlsListener(
-                sockets, certificates, lambda: Connection(self), self.limits.receive_seconds, on_failure
+                sockets, certificates, self.accept, self.limits.receive_seconds, on_failure
             )
             self._tls.start(BACKLOG)
             self._sweep()
             return
         loop = asyncio.get_running_loop()
         for one in sockets:
-            server = await loop.create_server(lambda: Connection(self), sock=one, backlog=BACKLOG)
+            server = await loop.create_server(self.accept, sock=one, backlog=BACKLOG)
             self._servers.append(server)
         self._sweep()
 
@@ -144,6 +156,12 @@ class HttpServer:
         return len(self._connections) + (0 if self._tls is None else self._tls.under_way)
 
     # -- used by the connections ---------------------------------------------------------------------
+
+    def accept(self) -> asyncio.Protocol:
+        """Return what takes a new connection; a flood is cut before it costs much."""
+        if len(self._turned_away) >= _MAX_TURNED_AWAY and perf_counter() < self._full_until:
+            return _Cut()
+        return Connection(self)
 
     def admit(self, connection: Connection) -> bool:
         """
@@ -233,6 +251,7 @@ class HttpServer:
         self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)
         now = perf_counter()
         self._set_date()
+        self._descriptors.look()
         for connection in (*self._connections, *self._turned_away):
             try:
                 connection.check(now)

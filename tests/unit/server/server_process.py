@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+COMMAND = (sys.executable, "-m", "solera_server")
+
+
 class Process:
     """``events`` are the lines that it logged so far."""
 
@@ -62,13 +65,13 @@ class Process:
 
 
 @asynccontextmanager
-async def running(*arguments: str | Path, **environ: str) -> AsyncIterator[Process]:
+async def running(
+    *arguments: str | Path, command: tuple[str, ...] = COMMAND, **environ: str
+) -> AsyncIterator[Process]:
     """Run ``python -m solera_server`` and kill it at the end if it still runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "solera_server",
+        *command,
         *map(str, arguments),
         stderr=asyncio.subprocess.PIPE,
         env={**inherited, **environ},
