@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -317,40 +318,59 @@ async def test_a_broken_model_tells_nothing(
         assert (await call(served, "GET", "/v1/models/broken")).status_code == 200
 
 
+class HeldPredictor(SlowPredictor):
+    """Predicts at once, or when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.let_go = threading.Event()
+        self.let_go.set()
+
+    def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        self.let_go.wait(30)
+        return super().predict(batch, outputs)
+
+
 async def test_readiness_and_liveness_say_why_not(loaded_iris: LoadedModel) -> None:
-    slow = replace(loaded_iris, predictor=SlowPredictor(0.6))
-    async with serve(slow, "slow") as served:
-        health = served.serving.health
-        probes = HttpServer(management.router(health, served.serving.metrics), Limits())
+    held = HeldPredictor()
+    async with serve(replace(loaded_iris, predictor=held), "slow") as served:
+        probes = HttpServer(management.router(served.serving.health, served.serving.metrics), Limits())
         port = await probes.listen("127.0.0.1", 0)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            assert [(await client.get(path)).status_code for path in ("/livez", "/readyz")] == [200, 200]
-            health.phase = Phase.DRAINING
-            answer = await client.get("/readyz")
-            assert (answer.status_code, answer.text) == (503, "draining\n")
-            assert (await client.get("/livez")).status_code == 200
-            ready = await call(served, "GET", "/v2/health/ready")
-            assert (ready.status_code, ready.json()) == (
-                503,
-                {"live": True, "ready": False, "error": "draining"},
-            )
-            health.phase = Phase.SERVING
-            health._stall_seconds = 0.1
-            predicting = asyncio.create_task(
-                call(served, "POST", "/v1/models/slow:predict", {"instances": IRIS_ROWS})
-            )
-            await until(lambda: served.serving.scheduler.busy_seconds() > 0.1)
-            for path in ("/livez", "/readyz"):
-                answer = await client.get(path)
-                assert answer.status_code == 503
-                assert "a prediction has been running for" in answer.text
-            assert (await predicting).status_code == 200
-            assert (await client.get("/livez")).status_code == 200
-            served.serving.scheduler.stop()
-            await until(lambda: not served.serving.scheduler.alive)
-            assert (await client.get("/livez")).text == "the prediction thread has ended\n"
-        probes.stop_listening()
-        await probes.finish(asyncio.get_running_loop().time() + 1)
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                await _check_reasons(served, held, client)
+        finally:
+            held.let_go.set()
+            probes.stop_listening()
+            await probes.finish(asyncio.get_running_loop().time() + 1)
+
+
+async def _check_reasons(served: Served, held: HeldPredictor, client: httpx.AsyncClient) -> None:
+    health, scheduler = served.serving.health, served.serving.scheduler
+    assert [(await client.get(path)).status_code for path in ("/livez", "/readyz")] == [200, 200]
+    health.phase = Phase.DRAINING
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "draining\n")
+    assert (await client.get("/livez")).status_code == 200
+    ready = await call(served, "GET", "/v2/health/ready")
+    assert (ready.status_code, ready.json()) == (503, {"live": True, "ready": False, "error": "draining"})
+    health.phase = Phase.SERVING
+    health._stall_seconds = 0.1
+    held.let_go.clear()
+    predicting = asyncio.create_task(
+        call(served, "POST", "/v1/models/slow:predict", {"instances": IRIS_ROWS})
+    )
+    await until(lambda: scheduler.busy_seconds() > 0.1)
+    for path in ("/livez", "/readyz"):
+        answer = await client.get(path)
+        assert answer.status_code == 503
+        assert "a prediction has been running for" in answer.text
+    held.let_go.set()
+    assert (await predicting).status_code == 200
+    assert (await client.get("/livez")).status_code == 200
+    scheduler.stop()
+    await until(lambda: not scheduler.alive)
+    assert (await client.get("/livez")).text == "the prediction thread has ended\n"
 
 
 async def test_metrics_count_what_was_answered(iris_server: Served) -> None:
