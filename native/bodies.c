@@ -101,8 +101,7 @@ int put_missing(Decoded *decoded, Py_ssize_t row, const Feature *feature)
         return SLOW;
     }
     if (feature->kind == 's') {
-        PyObject *missing = PyFloat_FromDouble(NAN);
-        return missing == NULL ? FAILED : append(decoded, feature, missing);
+        return append(decoded, feature, Py_NewRef(decoded->reader->missing));
     }
     decoded->cells[row * decoded->reader->number_count + feature->place] = NAN;
     return TAKEN;

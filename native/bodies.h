@@ -39,6 +39,7 @@ typedef struct {
     Py_ssize_t *sorted;              /* indexes of the features, by name */
     Name *outputs;
     Name model;
+    PyObject *missing; /* a float NaN, which stands for every text that is missing */
     Py_ssize_t feature_count, number_count, text_count, output_count, most_rows;
 } BodyReader;
 

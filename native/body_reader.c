@@ -129,7 +129,8 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *arguments, PyObject *k
         return PyErr_NoMemory();
     }
     reader->output_count = output_count;
-    int failed = take_name(&reader->model, model) < 0 || take_features(reader, names, PyBytes_AsString(kinds)) < 0;
+    reader->missing = PyFloat_FromDouble(NAN);
+    int failed = reader->missing == NULL || take_name(&reader->model, model) < 0 || take_features(reader, names, PyBytes_AsString(kinds)) < 0;
     for (Py_ssize_t i = 0; i < output_count && !failed; i++) {
         failed = take_name(&reader->outputs[i], PyTuple_GetItem(outputs, i)) < 0;
     }
@@ -152,6 +153,7 @@ static void reader_free(PyObject *self)
         Py_XDECREF(reader->outputs[i].object);
     }
     Py_XDECREF(reader->model.object);
+    Py_XDECREF(reader->missing);
     free(reader->features);
     free(reader->sorted);
     free(reader->outputs);

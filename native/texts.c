@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Others get the interpreter after so many: about a millisecond. */
+#define WORDS_WITHOUT_THREADS 4096
 #define LONGEST_WORD 256 /* bytes that are lowered on the stack */
 #define FEW 48           /* up to so many are sorted by insertion */
 
@@ -134,8 +136,11 @@ static int add_words(Counter *counter, PyObject *text, int lower)
         PyErr_SetString(PyExc_ValueError, "a text that is not ASCII must come as a list of terms");
         return -1;
     }
-    for (Py_ssize_t at = 0; at < size;) {
+    for (Py_ssize_t at = 0, words = 1; at < size; words++) {
         Py_ssize_t end = at;
+        if (words % WORDS_WITHOUT_THREADS == 0) {
+            PyEval_RestoreThread(PyEval_SaveThread());
+        }
         while (end < size && is_word((unsigned char)bytes[end])) {
             end++;
         }
@@ -179,7 +184,9 @@ static int compare(const void *one, const void *other)
 static void sort(int64_t *keys, Py_ssize_t n)
 {
     if (n > FEW) {
+        Py_BEGIN_ALLOW_THREADS
         qsort(keys, (size_t)n, sizeof *keys, compare);
+        Py_END_ALLOW_THREADS
         return;
     }
     for (Py_ssize_t i = 1; i < n; i++) {

@@ -114,17 +114,18 @@ static int read_data(Request *request, Scan *scan, const Tensor *tensor, const F
 }
 
 /* Begin the batch with the first tensor's rows; the others must have as many. */
-static int begin(Request *request, Py_ssize_t rows, Py_ssize_t width)
+static int begin(Request *request, Py_ssize_t rows)
 {
     if (request->open) {
         return rows == request->decoded.rows ? TAKEN : SLOW;
     }
-    /* Every value takes a byte and a comma of the body. */
-    if (rows < 1 || rows > request->reader->most_rows || rows > request->body_size / width) {
+    /* Every value of every feature takes a byte and a comma of the body. */
+    const BodyReader *reader = request->reader;
+    if (rows < 1 || rows > reader->most_rows || rows > request->body_size / reader->feature_count) {
         return SLOW;
     }
     request->open = 1;
-    const int opened = decoded_open(&request->decoded, request->reader, rows);
+    const int opened = decoded_open(&request->decoded, reader, rows);
     request->decoded.rows = rows;
     return opened;
 }
@@ -169,7 +170,7 @@ static int decode_tensor(Request *request, Scan *scan, const Tensor *tensor)
     if (columns != width || !fits(tensor->datatype, reader->features + first, width)) {
         return SLOW;
     }
-    const int begun = begin(request, tensor->shape[0], width);
+    const int begun = begin(request, tensor->shape[0]);
     return begun == TAKEN ? read_data(request, scan, tensor, reader->features + first, width) : begun;
 }
 

@@ -7,6 +7,7 @@ version in its receipt, at whichever replica of the model it arrives.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from solera_core.schema import Schema
     from solera_server.replay import ReplayTable
+
+log = logging.getLogger(__name__)
 
 AHEAD_SECONDS = 300
 """A receipt may be so much younger than this server's clock says."""
@@ -116,13 +119,20 @@ class Feedback:
 
     def _retry_later(self, request: Request, label: Label, end: float) -> None:
         def retry() -> None:
-            entry = Entry.BUSY if request.abandoned else self._enter(label)
-            if entry is Entry.BUSY and not request.abandoned and self._now() < end:
-                self._later(RETRY_SECONDS, retry)
-                return
+            entry = Entry.BUSY
+            try:
+                if not request.abandoned:
+                    entry = self._enter(label)
+                    if entry is Entry.BUSY and self._now() < end:
+                        self._later(RETRY_SECONDS, retry)
+                        return
+                response = _busy() if entry is Entry.BUSY else self._answer(label, entry)
+            except Exception:  # nobody else would answer
+                log.exception("feedback failed")
+                response = error_response(500, "internal error; the server's log says more")
             self._retrying -= 1
             if not request.abandoned:
-                request.respond(request, _busy() if entry is Entry.BUSY else self._answer(label, entry))
+                request.respond(request, response)
 
         self._later(RETRY_SECONDS, retry)
 

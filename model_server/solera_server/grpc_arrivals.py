@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
+from solera_server.message import error_response
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from solera_server.limits import Limits
+    from solera_server.message import Response
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -73,14 +76,15 @@ class Arrivals:
         finally:
             self._give(held)
 
-    async def answer(self, context: Context, body: bytes) -> bytes:
-        """Count an answer until it is sent, and return it; where too much is not read, it is not sent."""
+    def refusal(self, size: int) -> Response | None:
+        """Return what is said instead of an answer of ``size`` bytes where too much is not read, or None."""
+        if size <= _SMALL_ANSWER or self._unread + size <= self._unread_room:
+            return None
+        return error_response(429, "too many answers are not read by their clients; try again")
+
+    def answer(self, context: Context, body: bytes) -> bytes:
+        """Count an answer until it is sent, and return it."""
         size = len(body)
-        if size > _SMALL_ANSWER and self._unread + size > self._unread_room:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "too many answers are not read by their clients; try again",
-            )
         self._unread += size
 
         def sent(_context: object) -> None:
@@ -155,5 +159,6 @@ class Arrivals:
         loop.call_later(_LOOK_SECONDS, self._look)
         slow = [one for one in self._reading if not one.yielded and now - one.begun > _SLOW_SECONDS]
         for one in slow[: len(self._waiting)]:
-            one.yielded = True
-            one.limit.reschedule(now)
+            if not one.limit.expired():
+                one.yielded = True
+                one.limit.reschedule(now)

@@ -18,7 +18,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would write to stderr what
 
 import grpc
 import orjson
-from grpc_reflection.v1alpha import reflection
 
 from solera_core.failures import Failure, Reason
 from solera_server import __version__, v2
@@ -28,6 +27,8 @@ from solera_server.grpc_arrivals import Arrivals
 from solera_server.grpc_codec import GrpcCodec, check_model, parse
 from solera_server.grpc_health import SERVICE as HEALTH_SERVICE
 from solera_server.grpc_health import health_handler
+from solera_server.grpc_reflection_service import SERVICE as REFLECTION_SERVICE
+from solera_server.grpc_reflection_service import reflection_handler
 from solera_server.grpc_status import retry_metadata, status_code
 from solera_server.message import REQUEST_ID, Head, Request, Response, error_response
 from solera_server.open_inference import open_inference_pb2 as pb
@@ -94,10 +95,9 @@ class GrpcServer:
             (
                 grpc.method_handlers_generic_handler(SERVICE, handlers),
                 health_handler(serving.health, ("", SERVICE), self._arrivals),
+                reflection_handler((SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE), limits.receive_seconds),
             )
         )
-        names = (SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
 
     async def listen(
         self, host: str | None, port: int, credentials: grpc.ServerCredentials | None = None
@@ -146,7 +146,7 @@ class GrpcServer:
         async def receive(_messages: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             async with arrivals.message(context) as body:
                 answer = await handle(body, context)
-            return await arrivals.answer(context, answer)
+            return arrivals.answer(context, answer)
 
         return grpc.stream_unary_rpc_method_handler(receive)
 
@@ -160,12 +160,15 @@ class GrpcServer:
         except asyncio.CancelledError:
             # The client has gone, or its deadline has passed.
             request.abandoned = True
+            request.body = b""  # it may wait in a queue, and its bytes are no longer counted
             raise
         except Exception:
             log.exception("handler failed", extra={"path": "ModelInfer", **trace_fields(request)})
             response = error_response(500, "internal error; the server's log says more")
         finally:
             self._active -= 1
+        # Before it is noted: what is not sent must not count as answered.
+        response = self._arrivals.refusal(len(response.body)) or response
         response = self._note(request, response, context)
         if self._serving.recorder is not None:
             self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())

@@ -159,7 +159,11 @@ class HttpServer:
 
     def accept(self) -> asyncio.Protocol:
         """Return what takes a new connection; a flood is cut before it costs much."""
-        if len(self._turned_away) >= _MAX_TURNED_AWAY and perf_counter() < self._full_until:
+        if (
+            len(self._turned_away) >= _MAX_TURNED_AWAY
+            and len(self._connections) >= self.limits.connections
+            and perf_counter() < self._full_until
+        ):
             return _Cut()
         return Connection(self)
 

@@ -237,6 +237,7 @@ class Recorder:
         headers: Headers = ()
         if self._issuer is not None or self._log is not None:
             subject, headers = self._keep(request, subject, batch, outputs)
+        batch.where = _nowhere  # it may hold on to all of the request's body, whose bytes count no longer
         request.recorded = (subject, batch, outputs)
         return headers
 
@@ -336,8 +337,7 @@ class Recorder:
                     arm,
                     epoch,
                     subject.number if subject.kind == UNIT else None,
-                    # The batch's own function may hold on to all of the request's body.
-                    Batch(batch.rows, batch.numbers, batch.texts, _nowhere),
+                    batch,
                     outputs,
                 )
                 self._log.predicted(item)

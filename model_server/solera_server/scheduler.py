@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from solera_server.costs import Costs, measure
-from solera_server.job import predict_together
+from solera_server.job import all_answered, predict_together
 from solera_server.worker import MERGED_JOBS, Task, Worker
 
 if TYPE_CHECKING:
@@ -167,8 +167,9 @@ class Scheduler:
         if not more:
             self._arrived_seconds = self._behind = 0.0
         answers = predict_together(predictor, jobs)
-        self._costs.observe(sum(map(_rows, jobs)), perf_counter() - started)
-        self._measure_short()
+        if all_answered(jobs):
+            self._costs.observe(sum(map(_rows, jobs)), perf_counter() - started)
+            self._measure_short()
         self.in_flight -= len(jobs)
         for job, answer in zip(jobs, answers, strict=True):
             try:

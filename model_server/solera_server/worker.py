@@ -13,7 +13,7 @@ from collections import deque
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
-from solera_server.job import join, predict_alone, predict_together
+from solera_server.job import all_answered, join, predict_alone, predict_together
 from solera_server.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Worker:
         rows = sum(_rows(job) for job in jobs)
         started = perf_counter()
         answers = predict_together(predictor, jobs)
-        costs.observe(rows, perf_counter() - started)
+        if all_answered(jobs):
+            costs.observe(rows, perf_counter() - started)
         for task, answer in zip(decoded, answers, strict=True):
             self._finish(task, answer)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
 import httpx
 import numpy as np
 import pytest
-from grpc_calls import KINDS, Answering, connected, infer
+from grpc_calls import KINDS, Answering, answering, connected, infer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from solera_server.grpc_server import SERVICE
 from solera_server.health import Phase
+from solera_server.limits import Limits
 from solera_server.open_inference import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from solera_server.batch import Batch
+    from solera_server.load import LoadedModel
     from solera_server.predictor import Outputs
 
 # -- calls -----------------------------------------------------------------------------------------
@@ -196,3 +199,16 @@ async def test_reflection_names_the_services_and_their_messages(iris_grpc: Answe
     names = {service.name for service in listed.list_services_response.service}
     assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     assert b"ModelInferRequest" in file.file_descriptor_response.file_descriptor_proto[0]
+
+
+async def test_streams_of_reflection_are_few_and_end_when_nobody_speaks(loaded_iris: LoadedModel) -> None:
+    async def silent() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        await asyncio.sleep(60)
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    async with answering(loaded_iris, Limits(receive_seconds=1.0)) as one:
+        stub = reflection_pb2_grpc.ServerReflectionStub(one.client.channel)
+        streams = [stub.ServerReflectionInfo(silent(), timeout=20) for _ in range(9)]
+        codes = sorted([(await stream.code()).name for stream in streams])
+        assert codes == ["DEADLINE_EXCEEDED"] * 8 + ["RESOURCE_EXHAUSTED"]
+        assert await one.client.call("ModelInfer", infer())
