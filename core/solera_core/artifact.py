@@ -35,6 +35,10 @@ OPTIONAL = (BASELINE, EXPLANATION)
 MAX_FILES = 64
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_FILE_BYTES = 8 * 1024**3
+MAX_DOCUMENT_BYTES = 64 * 1024**2
+"""Of a JSON file. 64 examples of 10,000 features, or their 10,000 histograms, take about half of it."""
+MAX_DOCUMENT_CONTAINERS = 1_000_000
+"""Lists and objects in a JSON file, which take twenty times their text in memory."""
 
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -109,7 +113,7 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
         raise ArtifactCorrupt(f"{MANIFEST} has the digest {found}, not {digest}.")
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactCorrupt(f"{MANIFEST} is not JSON: {error}.") from error
     if not isinstance(document, dict) or document.get("formatVersion") != FORMAT_VERSION:
         raise ArtifactCorrupt(f"{MANIFEST} has not the format version {FORMAT_VERSION}.")
@@ -171,10 +175,18 @@ def verify(directory: Path, digest: str | None = None) -> Manifest:
 def read_json(directory: Path, name: str) -> Any:
     """Read one of the artifact's JSON files; verify first.
 
-    Raises ArtifactCorrupt when it is not JSON.
+    Raises ArtifactCorrupt when it is not JSON, or beyond the bounds of a document.
     """
     try:
-        return json.loads((directory / name).read_bytes())
+        with (directory / name).open("rb") as stream:
+            data = stream.read(MAX_DOCUMENT_BYTES + 1)
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise ArtifactCorrupt(f"{name} has more than {MAX_DOCUMENT_BYTES} bytes.")
+        if data.count(b"[") + data.count(b"{") > MAX_DOCUMENT_CONTAINERS:
+            raise ArtifactCorrupt(f"{name} has more than {MAX_DOCUMENT_CONTAINERS} lists and objects.")
+        return json.loads(data)
+    except RecursionError as error:
+        raise ArtifactCorrupt(f"{name} is nested too deeply.") from error
     except (OSError, ValueError) as error:
         raise ArtifactCorrupt(f"{name} is not readable JSON: {error}.") from error
 
@@ -190,6 +202,10 @@ def _entry(name: Any, item: Any) -> FileEntry:
         raise ArtifactCorrupt(f"{MANIFEST} gives no SHA-256 for {name}.")
     if type(size) is not int or not 0 <= size <= MAX_FILE_BYTES:
         raise ArtifactCorrupt(f"{MANIFEST} gives {name} a size that is not from 0 to {MAX_FILE_BYTES} bytes.")
+    if name.endswith(".json") and size > MAX_DOCUMENT_BYTES:
+        raise ArtifactCorrupt(
+            f"{MANIFEST} gives {name} a size of {size} bytes: at most {MAX_DOCUMENT_BYTES}."
+        )
     return FileEntry(sha256, size)
 
 

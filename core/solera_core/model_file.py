@@ -15,12 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from solera_core.failures import ArtifactCorrupt
+from solera_core.model_bombs import BoundedFile, check_contents
 
 MAX_MEMBERS = 200_000
 MAX_UNPACKED_BYTES = 8 * 1024**3
-MAX_SCHEMA_BYTES = 512 * 1024**2
+MAX_SCHEMA_BYTES = 256 * 1024**2
+"""Of `schema.json` in the file: 7 kB for a boosted tree, 200 bytes for a word of a vocabulary."""
+MAX_SCHEMA_CONTAINERS = 6_000_000
+"""Lists and objects in it; the trainer writes one for 70 bytes, and text of nothing else fills memory."""
 _MEMBER = re.compile(r"schema\.json|[A-Za-z0-9_-]{1,128}\.[a-z]{1,16}")
 _ENCRYPTED = 0x1
+_CHUNK = 1024**2
 
 
 @cache
@@ -41,10 +46,11 @@ def load_model(path: Path) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
+        check_contents(path)
         return io.load(path, trusted=list(trusted_types()))
     except UntrustedTypesFoundException as error:
         raise ArtifactCorrupt(f"{path.name} holds types that a model may not consist of: {error}") from error
-    except MemoryError:
+    except (ArtifactCorrupt, MemoryError):
         raise
     except Exception as error:
         # The file is foreign until it has been built: whatever building raises says that it is not a model.
@@ -54,7 +60,7 @@ def load_model(path: Path) -> Any:
 def check_archive(path: Path) -> None:
     """Refuse archives that would unpack beyond bounds or have compressed or odd members."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ArtifactCorrupt(f"{path.name} is not a skops file: {error}.") from error
@@ -71,6 +77,24 @@ def check_archive(path: Path) -> None:
         _check_member(path, member)
         if member.filename == "schema.json" and member.file_size > MAX_SCHEMA_BYTES:
             raise ArtifactCorrupt(f"{path.name} has a schema.json of more than {MAX_SCHEMA_BYTES} bytes.")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ArtifactCorrupt(f"{path.name} has members that overlap: together they are larger than it is.")
+    if _containers(path) > MAX_SCHEMA_CONTAINERS:
+        raise ArtifactCorrupt(
+            f"{path.name} has a schema.json with more than {MAX_SCHEMA_CONTAINERS} lists and objects."
+        )
+
+
+def _containers(path: Path) -> int:
+    """Count what may open a list or an object in `schema.json`; in texts, too."""
+    found = 0
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("schema.json") as stream:
+            while chunk := stream.read(_CHUNK):
+                found += chunk.count(b"{") + chunk.count(b"[")
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ArtifactCorrupt(f"{path.name} cannot be read: {error}.") from error
+    return found
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:

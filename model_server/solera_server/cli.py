@@ -57,6 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(failure)
     except FetchFailed as failed:  # which the fetching process has reported
         return failed.code
+    except MemoryError as error:
+        return report(
+            Failure(
+                Reason.OUT_OF_MEMORY,
+                f"memory ran out: {error or 'no more could be had'}; give the server more, "
+                "or look at the artifact if it should need less.",
+            )
+        )
     except Exception as error:
         log.exception("failed")
         return report(Failure(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}"))

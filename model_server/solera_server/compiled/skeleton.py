@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ PROTOCOL = 2
 """The form of `schema.json` that this reader knows; skops 0.10 to 0.16 write it."""
 
 MAX_DEPTH = 100
+MAX_CELLS = 10_000_000
+"""Of all matrices of objects together: lists that are shared may stand for far more than they are."""
 _PACKAGES = frozenset({"builtins", "numpy", "scipy", "sklearn", "collections"})
 # Extension modules of scikit-learn that are saved under their bare names.
 _MODULES = frozenset({"_loss", "_sgd_fast"})
@@ -70,6 +73,7 @@ class _Reader:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._seen: dict[int, Any] = {}
+        self._cells = 0
         self._functions = frozenset(trusted_types())
         self._loaders: dict[str, Callable[[dict[str, Any], int], Any]] = {
             "JsonNode": self._json,
@@ -135,10 +139,19 @@ class _Reader:
             for index, item in enumerate(items):
                 row[index] = item
             return row
-        result = np.array(items, dtype=object)
-        if result.shape != shape:
+        self._cells += math.prod(shape)
+        if self._cells > MAX_CELLS:
+            raise NotCompilable(f"the model file has more than {MAX_CELLS} cells in matrices of objects")
+        if len(items) != shape[0] or min(shape) < 1:
             raise NotCompilable("the model file has an array of objects with an odd shape")
-        return result
+        for length in shape[1:]:
+            if not all(isinstance(item, list) and len(item) == length for item in items):
+                raise NotCompilable("the model file has an array of objects with an odd shape")
+            items = [cell for item in items for cell in item]
+        result = np.empty(len(items), dtype=object)
+        for index, item in enumerate(items):
+            result[index] = item
+        return result.reshape(shape)
 
     def _dtype(self, state: dict[str, Any], depth: int) -> Any:
         return self.value(state["content"], depth).dtype
@@ -262,9 +275,11 @@ def _parse_array(data: bytes) -> Any:
     for length in shape:
         count *= length
     start = stream.tell()
+    if dtype.itemsize == 0 and count > 0:
+        raise NotCompilable("the model file has an array of nothing")
     if any(length < 0 for length in shape) or count * dtype.itemsize != len(data) - start:
         raise NotCompilable("the model file has an array whose size is not that of its header")
-    if count == 0 or dtype.itemsize == 0:
+    if count == 0:
         return np.empty(shape, dtype=dtype)
     flat = np.frombuffer(data, dtype=dtype, count=count, offset=start)
     return flat.reshape(shape, order="F" if fortran else "C")
