@@ -32,6 +32,11 @@ class Stage(enum.IntEnum):
     STARTING = 1
     SERVING = 2
     DRAINING = 3
+    CLOSED = 4
+    """Its port is closed and nobody waits there; what it has accepted is being answered."""
+
+
+_RUNNING = (Stage.SERVING, Stage.DRAINING, Stage.CLOSED)
 
 
 class Board:
@@ -54,7 +59,8 @@ class Board:
             ],
             workers,
         )
-        self._common = SharedCounters([Field("draining"), Field("manager"), Field("parent")], 1).slot(0)
+        common = [Field("draining", (1,), np.float64), Field("manager"), Field("parent")]
+        self._common = SharedCounters(common, 1).slot(0)
 
     @property
     def draining(self) -> bool:
@@ -62,7 +68,12 @@ class Board:
 
     def start_draining(self) -> None:
         """Let readiness fall: every process sees it at once."""
-        self._common["draining"][0] = 1
+        self._common["draining"][0] = monotonic()
+
+    def draining_seconds(self) -> float:
+        """For how long the server has been draining; 0 when it is not."""
+        since = float(self._common["draining"][0])
+        return monotonic() - since if since else 0.0
 
     def occupy(self, slot: int, stage: Stage, pid: int = 0) -> None:
         """Say who is in a slot and how far it is."""
@@ -105,7 +116,7 @@ class Board:
 
     def hung(self, slot: int, stall_seconds: float, now: float | None = None) -> str | None:
         """Say how a worker hangs, or None. One that starts or is away does not."""
-        if self.stage(slot) not in (Stage.SERVING, Stage.DRAINING):
+        if self.stage(slot) not in _RUNNING:
             return None
         mine = self._shared.slot(slot)
         silence = (monotonic() if now is None else now) - float(mine["beat"][0])
@@ -118,7 +129,7 @@ class Board:
 
     def away_seconds(self, slot: int) -> float:
         """For how long a worker has not been serving; 0 when it is."""
-        if self.stage(slot) in (Stage.SERVING, Stage.DRAINING):
+        if self.stage(slot) in _RUNNING:
             return 0.0
         return monotonic() - float(self._shared.slot(slot)["since"][0])
 

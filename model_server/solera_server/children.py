@@ -101,7 +101,13 @@ def work(pool: Pool, slot: int, model: Model, sockets: list[socket.socket], cont
         await stop.wait()
         board.change(slot, Stage.DRAINING)
         # A worker that ends alone leaves its sockets to the next one, with whoever waits there.
-        board.add_cut(slot, await port.drain(hasten, close_port=board.draining))
+        cut = await port.drain(
+            hasten,
+            elapsed=board.draining_seconds(),
+            close_port=lambda: board.draining,
+            on_closed=lambda: board.change(slot, Stage.CLOSED),
+        )
+        board.add_cut(slot, cut)
         beating.cancel()
         metrics.flush()
         return 0

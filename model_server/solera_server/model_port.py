@@ -21,6 +21,8 @@ from solera_server.scheduler import Scheduler
 from solera_server.serving import Serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from solera_server.certificates import Certificates
     from solera_server.grpc_server import GrpcServer
     from solera_server.load import LoadedModel
@@ -131,26 +133,36 @@ class ModelPort:
     def connections(self) -> int:
         return 0 if self._server is None else self._server.connections
 
-    async def drain(self, hasten: asyncio.Event, *, close_port: bool = True) -> int:
+    async def drain(
+        self,
+        hasten: asyncio.Event,
+        *,
+        elapsed: float = 0.0,
+        close_port: Callable[[], bool] = lambda: True,
+        on_closed: Callable[[], None] = lambda: None,
+    ) -> int:
         """
         Answer as before until traffic has gone elsewhere, then close the port and finish what is there.
 
-        ``hasten`` ends the wait for traffic to go. Without ``close_port`` somebody else holds the sockets
-        and goes on. Returns the number of connections that had to be cut.
+        ``hasten`` ends the wait for traffic to go. ``elapsed`` is for how many seconds the server has been
+        draining already. ``close_port`` is asked when the port would be closed: if not, somebody else holds
+        the sockets and goes on. ``on_closed`` is called when nobody waits at the port any more. Returns the
+        number of connections that had to be cut.
         """
         options, loop, server = self._options, asyncio.get_running_loop(), self._server
         if server is None:
             return 0
-        deadline = loop.time() + options.drain_delay + options.drain_timeout
+        deadline = loop.time() - elapsed + options.drain_delay + options.drain_timeout
         self.health.phase = Phase.DRAINING
         server.draining = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hasten.wait(), options.drain_delay)
+            await asyncio.wait_for(hasten.wait(), options.drain_delay - elapsed)
         ending = (
             [] if self._grpc is None else [asyncio.ensure_future(self._grpc.finish(deadline - loop.time()))]
         )
-        if close_port:
+        if close_port():
             await self._empty_queue()
+            on_closed()
         server.stop_listening()
         cut = await server.finish(deadline)
         await asyncio.gather(*ending)

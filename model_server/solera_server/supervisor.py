@@ -3,7 +3,7 @@ The parent of several worker processes: it binds the ports, loads the model, for
 
 It has no event loop and starts no thread, so that it can fork at any time. The model is loaded and checked
 here once; the workers share its memory. Each worker has listening sockets of its own, which stay open here
-too: what waits there outlives a worker that dies.
+too until it has closed its port: what waits there outlives a worker that dies.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _LOOK_SECONDS = 0.5
 _START_LOOK_SECONDS = 0.005
+# How soon it is seen that a worker has closed its port. Until then whoever wants to connect is not refused.
+_DRAIN_LOOK_SECONDS = 0.02
 # A worker that hangs is replaced when it has been seen to hang for so long: a machine that was asleep makes
 # all of them look hung for a moment.
 _HANGING_SECONDS = 5.0
@@ -107,6 +109,7 @@ class Supervisor:
         self._management_sockets: list[socket.socket] = []
         self._sockets: list[list[socket.socket]] = []
         self._signals = 0
+        self._hasten = False
         self._deadline: float | None = None
         self._failure: Failure | None = None
         self._announced = False
@@ -173,7 +176,9 @@ class Supervisor:
             return children.work(self._pool, slot, self._model, self._sockets[slot], control)
 
         others = [one for other, sockets in enumerate(self._sockets) if other != slot for one in sockets]
-        self._workers[slot] = self._fork(main, [*others, *self._management_sockets])
+        child = self._workers[slot] = self._fork(main, [*others, *self._management_sockets])
+        if self._deadline is not None:  # it is there for those who wait at the port of one that died
+            _tell(child, children.HASTEN if self._hasten else children.DRAIN)
 
     def _fork(self, main: Callable[[int], int], foreign: list[socket.socket]) -> _Child:
         """Fork a child that runs ``main`` without the sockets and pipes of the others."""
@@ -204,7 +209,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         while self._workers or self._due:
-            looking = _LOOK_SECONDS if self._announced else _START_LOOK_SECONDS
+            looking = self._look_seconds()
             soonest = min(self._due.values(), default=monotonic() + looking) - monotonic()
             information = signal.sigtimedwait(_WATCHED, max(0.0, min(looking, soonest)))
             if information is not None and information.si_signo != signal.SIGCHLD:
@@ -213,11 +218,19 @@ class Supervisor:
             self._announce()
             if self._deadline is None:
                 self._replace_hung()
-                self._start_due()
             elif monotonic() > self._deadline:
+                self._due.clear()
                 for child in self._workers.values():
                     os.kill(child.pid, signal.SIGKILL)
+            else:
+                self._close_ports()
+            self._start_due()
         log.info("stopped", extra={"connections_cut": self._board.cut})
+
+    def _look_seconds(self) -> float:
+        if self._deadline is not None:
+            return _DRAIN_LOOK_SECONDS if any(self._sockets) else _LOOK_SECONDS
+        return _LOOK_SECONDS if self._announced else _START_LOOK_SECONDS
 
     def _announce(self) -> None:
         if self._announced or self._deadline is not None or self._model is None:
@@ -233,21 +246,35 @@ class Supervisor:
         if self._signals == 1:
             self._drain()
         if self._signals > 1 or number == signal.SIGINT:
+            self._hasten = True
             for child in self._workers.values():
                 _tell(child, children.HASTEN)
 
     def _drain(self) -> None:
         options = self._options
+        if self._deadline is not None:  # too many had died already
+            return
         self._board.start_draining()
         log.info("draining", extra={"delay_seconds": options.drain_delay, "workers": len(self._workers)})
         self._deadline = monotonic() + options.drain_delay + options.drain_timeout + _PATIENCE_SECONDS
-        self._due.clear()
-        # The port closes when its last holder closes it, and from here on that is the worker.
-        for sockets in self._sockets:
-            for one in sockets:
-                one.close()
+        self._due.pop(_MANAGER, None)
+        for slot in self._due:  # somebody may wait at the port of one that died
+            self._due[slot] = monotonic()
+        self._close_ports()
         for child in self._workers.values():
             _tell(child, children.DRAIN)
+
+    def _close_ports(self) -> None:
+        """
+        Close the sockets of workers that closed theirs, and of those that nobody replaces any more.
+
+        A port closes when its last holder closes it.
+        """
+        for slot, sockets in enumerate(self._sockets):
+            there = slot in self._workers or slot in self._due
+            if not there or self._board.stage(slot) is Stage.CLOSED:
+                while sockets:
+                    sockets.pop().close()
 
     def _reap(self) -> None:
         while True:
@@ -275,11 +302,16 @@ class Supervisor:
         child = self._workers.pop(slot)
         os.close(child.control)
         self._hung.pop(slot, None)
+        closed = self._board.stage(slot) is Stage.CLOSED
         self._board.occupy(slot, Stage.AWAY)
         clear_gauges(self._pool.counters, slot)
         if self._deadline is not None:
+            # Who waits at its port is answered by another one, for as long as the drain goes on.
+            if not closed and self._sockets[slot] and monotonic() < self._deadline:
+                self._replace(slot, code)
             if code != 0:
-                log.error("a worker ended while draining", extra={"worker": slot, "status": _words(code)})
+                extra = {"worker": slot, "status": _words(code), "replaced": slot in self._due}
+                log.error("a worker ended while draining", extra=extra)
             return
         seconds = round(monotonic() - child.started, 3)
         log.error(
@@ -294,6 +326,8 @@ class Supervisor:
         delay = Restarts.FIRST_DELAY_SECONDS if code == 0 else self._restarts.delay(monotonic())
         if delay is not None:
             self._due[slot] = monotonic() + delay
+            return
+        if self._deadline is not None:
             return
         self._failure = Failure(
             Reason.INTERNAL_ERROR,

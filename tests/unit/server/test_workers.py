@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import resource
 import signal
 import socket
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from raw_http import Answer, answers, ask, only, post, until
-from server_process import Process, running, serve_arguments
+from server_process import COMMAND, Process, running, serve_arguments
 
 from solera_server.board import Board, PoolHealth, Stage
 from solera_server.supervisor import Restarts
@@ -84,11 +88,13 @@ class Pool:
 
 
 @asynccontextmanager
-async def pool(iris: Trained, *more: str) -> AsyncIterator[Pool]:
+async def pool(
+    iris: Trained, *more: str, command: tuple[str, ...] = COMMAND, **environ: str
+) -> AsyncIterator[Pool]:
     arguments = serve_arguments(
         iris.directory, "--name", "iris", "--workers", "2", "--log-level", "debug", *more
     )
-    async with running(*arguments) as process:
+    async with running(*arguments, command=command, **environ) as process:
         event = await process.event("serving")
         management = await process.management_url()
         found = Pool(process, event["port"], management)
@@ -195,6 +201,133 @@ async def test_what_waits_at_a_worker_that_dies_is_answered_by_the_next(iris: Tr
         os.kill(stopped, signal.SIGKILL)
         for answer in await asyncio.gather(*asking):
             assert json.loads(only(answer).body) == RIGHT
+
+
+@pytest.mark.parametrize("death", ["unnoticed", "to be replaced", "while draining"])
+async def test_what_waits_at_a_worker_that_died_is_answered_though_the_server_ends(
+    iris: Trained, death: str
+) -> None:
+    """A stopped worker takes no connections; then it is killed, and the server is told to end."""
+    async with pool(iris, "--drain-delay", "1", "--drain-timeout", "10") as server:
+        if death == "to be replaced":  # the fifth is replaced after 0.8 s
+            for count in range(4):
+                os.kill(server.workers[1], signal.SIGKILL)
+                await server.said("worker serves", 3 + count)
+        stopped = server.workers[1]
+        os.kill(stopped, signal.SIGSTOP)
+        asking = [asyncio.create_task(ask(server.port, LAST, seconds=20)) for _ in range(24)]
+        await until(lambda: sum(task.done() for task in asking) >= 1)
+        done, waiting = await asyncio.wait(asking, timeout=0.5)
+        assert done, "none came to the worker that goes on"
+        assert waiting, "none came to the worker that is stopped"
+        await _end_with(server, stopped, death)
+        for answer in await asyncio.gather(*asking):
+            assert json.loads(only(answer).body) == RIGHT
+        assert await server.process.exit_code(20) == 0
+        assert (await server.said("stopped"))["connections_cut"] == 0
+
+
+async def _end_with(server: Pool, doomed: int, death: str) -> None:
+    """Send SIGTERM to the parent and SIGKILL to a worker."""
+    if death == "unnoticed":
+        server.signal(signal.SIGSTOP)
+        os.kill(doomed, signal.SIGKILL)
+        await until(lambda: not _alive(doomed))
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGCONT)
+    elif death == "to be replaced":
+        os.kill(doomed, signal.SIGKILL)
+        await server.said("a worker ended and is replaced", 5)
+        server.signal(signal.SIGTERM)
+    else:
+        server.signal(signal.SIGTERM)
+        await server.said("draining")
+        os.kill(doomed, signal.SIGKILL)
+        assert (await server.said("a worker ended while draining"))["replaced"]
+
+
+async def test_a_worker_that_dies_again_and_again_does_not_prolong_the_end(iris: Trained) -> None:
+    async with pool(iris, "--drain-delay", "1", "--drain-timeout", "1") as server:
+        spared = {server.workers[1], _manager(server)}
+        server.signal(signal.SIGTERM)
+        await server.said("draining")
+        begun, killed = monotonic(), set[int]()
+        while server.process.process.returncode is None:
+            assert monotonic() - begun < 1 + 1 + 5 + 3, f"{len(killed)} killed, and it has not ended"
+            for pid in set(_children(server)) - spared - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            await asyncio.sleep(0.005)
+        assert len(killed) >= 2, "none was replaced"
+        assert await server.process.exit_code(5) == 0
+
+
+_FAILING_FORK = """
+import errno, os, sys
+from solera_server.cli import main
+
+fork, refusals = os.fork, [2]
+
+def refusing():
+    if not os.path.exists(os.environ["REFUSE_FORK"]) or not refusals[0]:
+        return fork()
+    refusals[0] -= 1
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+os.fork = refusing
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("lacking", ["processes", "descriptors"])
+async def test_a_worker_that_cannot_be_started_is_started_later(
+    iris: Trained, tmp_path: Path, lacking: str
+) -> None:
+    """Descriptors are really lacking; that no process can be had is simulated, as it does not bind root."""
+    switch = tmp_path / "refuse"
+    command = (sys.executable, "-c", _FAILING_FORK) if lacking == "processes" else COMMAND
+    async with pool(iris, command=command, REFUSE_FORK=str(switch)) as server:
+        parent, (dead, other) = server.process.process.pid, (server.workers[0], server.workers[1])
+        [client, *_] = (await connect_to_each(server))[other]
+        before = _descriptors_and_signals(parent)
+        limits = resource.prlimit(parent, resource.RLIMIT_NOFILE)
+        if lacking == "processes":
+            switch.touch()
+        else:
+            resource.prlimit(parent, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(dead, signal.SIGKILL)
+        failed = await server.said("a process cannot be started", 2)
+        assert failed["worker"] == 0
+        assert os.strerror(errno.EAGAIN if lacking == "processes" else errno.EMFILE) in failed["error"]
+        assert json.loads((await client.ask()).body) == RIGHT, "the other worker goes on"
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, limits)
+        await server.said("worker serves", 3)
+        assert server.workers[0] != dead
+        assert _descriptors_and_signals(parent) == before
+        server.hang_up()
+        assert await connect_to_each(server), "both workers take connections"
+        server.signal(signal.SIGTERM)
+        server.hang_up()
+        assert await server.process.exit_code(20) == 0
+
+
+def _descriptors_and_signals(pid: int) -> tuple[int, list[str]]:
+    """Return how many descriptors a process has open, and the signals that it blocks, ignores and catches."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    signals = [line for line in status if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())), signals
+
+
+def _children(server: Pool) -> list[int]:
+    parent = server.process.process.pid
+    try:
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _manager(server: Pool) -> int:
+    return next(pid for pid in _children(server) if pid not in server.workers.values())
 
 
 async def test_metrics_of_the_workers_add_up(iris: Trained) -> None:
@@ -341,8 +474,7 @@ async def test_workers_that_die_again_and_again_end_the_server(iris: Trained) ->
 
 async def test_workers_end_with_their_parent(iris: Trained) -> None:
     async with pool(iris) as server:
-        parent = server.process.process.pid
-        children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        children = _children(server)
         assert len(children) == 3
         server.signal(signal.SIGKILL)
         assert await server.process.exit_code() == -signal.SIGKILL
@@ -358,10 +490,7 @@ def _alive(pid: int) -> bool:
 
 async def test_the_manager_is_replaced_too(iris: Trained) -> None:
     async with pool(iris) as server:
-        parent = server.process.process.pid
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        manager = next(int(pid) for pid in children if int(pid) not in server.workers.values())
-        os.kill(manager, signal.SIGKILL)
+        os.kill(_manager(server), signal.SIGKILL)
         await server.said("the process of the management port ended")
         assert await server.becomes("/readyz", 200) == "ok\n"
 
