@@ -31,6 +31,8 @@ _SINGLE = frozenset(
     {b"host", b"content-length", b"content-type", b"transfer-encoding", b"content-encoding", b"expect"}
 )
 _MAX_TARGET = 8 * 1024
+_LENGTH_DIGITS = 20
+"""Of 2^64, the parser's bound on the value; it takes any number of zeros before it, and int() does not."""
 _SMALL_BODY = 1024
 """A body that came in one piece counts against the bound on all of them when it is larger, bytes."""
 
@@ -215,7 +217,7 @@ class RequestReader:
         refusal = _check_head(head, version, self._limits.body_bytes)
         if refusal is not None:
             self._stop(refusal)
-        head.length = int(head.headers.get(b"content-length", b"0"))
+        head.length = int(head.headers.get(b"content-length", b"0"))  # short enough: _check_head
         request_id = head.headers.get(b"x-request-id")
         if request_id is not None and REQUEST_ID.fullmatch(request_id):
             head.request_id = request_id
@@ -308,6 +310,7 @@ def _check_head(head: Head, version: str, body_limit: int) -> Response | None:
             return error_response(400, "Transfer-Encoding is not allowed in this request")
         if coding.lower() != b"chunked":
             return error_response(501, "the only Transfer-Encoding known is chunked")
-    elif int(headers.get(b"content-length", b"0")) > body_limit:
-        return too_large_body(body_limit)
-    return None
+    length = headers.get(b"content-length", b"0")
+    if len(length) > _LENGTH_DIGITS:
+        return error_response(400, f"Content-Length has more than {_LENGTH_DIGITS} digits")
+    return too_large_body(body_limit) if int(length) > body_limit else None
