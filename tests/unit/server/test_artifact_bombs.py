@@ -25,7 +25,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from solera_core import artifact, model_bombs, model_file
 from solera_core.failures import ArtifactCorrupt
-from solera_server import cli
 from solera_server.load import load
 
 if TYPE_CHECKING:
@@ -271,15 +270,14 @@ async def test_a_manifest_that_is_too_large(copy: Path) -> None:
     await refused(copy, "manifest.json has more than")
 
 
-def test_memory_that_runs_out_is_said(
-    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def greedy(*_: object) -> None:
-        np.empty(2**50)
-
-    monkeypatch.setattr("solera_server.run.load", greedy)
-    assert cli.main([str(argument) for argument in serve_arguments(copy)]) == 65
-    assert "OutOfMemory" in capsys.readouterr().err
+async def test_memory_that_runs_out_is_said(copy: Path) -> None:
+    program = (
+        "import sys, numpy; from solera_server import cli, run; "
+        "run.load = lambda *_: numpy.empty(2**50); sys.exit(cli.main())"
+    )
+    async with running(*serve_arguments(copy), command=(sys.executable, "-c", program)) as server:
+        assert await server.exit_code(SECONDS) == 65
+    assert "OutOfMemory" in {event.get("reason") for event in server.events}, server.events
 
 
 def test_matrices_of_estimators_are_within_the_bounds(tmp_path: Path) -> None:

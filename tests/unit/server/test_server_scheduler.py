@@ -140,7 +140,9 @@ async def test_what_arrives_in_one_turn_is_predicted_together_on_the_loop(schedu
 async def test_outputs_are_those_that_each_request_asks_for(scheduler: Scheduler) -> None:
     predictor = serving(scheduler, Doubling())
     both = ("predict_proba", "predict")
-    one, two, three = await answered(scheduler, Asked(1), Asked(2, outputs=both), Asked(3))
+    jobs = Asked(1), Asked(2, outputs=both), Asked(3)
+    one, two, three = await answered(scheduler, *jobs)
+    assert [set(job.outputs or ()) for job in jobs] == [{"predict"}, set(both), {"predict"}]
     assert (one["predict"], two["predict"], two["predict_proba"]) == ([2], [4], [[2, 2]])
     assert three["predict"] == [6]
     assert len(predictor.calls) == 1
