@@ -146,7 +146,7 @@ async def test_members_without_number(copy: Path) -> None:
     count = 2_000_000
     with zipfile.ZipFile(copy / artifact.MODEL, "w") as archive:
         archive.writestr("schema.json", b"{}")
-        start = archive.fp.tell()  # type: ignore[union-attr]
+        start = archive.fp.tell()  # type: ignore[union-attr] # it is open
     data = (copy / artifact.MODEL).read_bytes()[:start] + (record + entry.filename.encode()) * count
     size = count * (len(record) + len(entry.filename))
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, size, start, 0)

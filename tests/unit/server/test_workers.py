@@ -8,143 +8,22 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
-from raw_http import Answer, answers, ask, only, post, until
-from server_process import COMMAND, Process, running, serve_arguments
+from raw_http import ask, only, until
+from server_process import COMMAND
 
 from solera_server.board import Board, PoolHealth, Stage
 from solera_server.supervisor import Restarts
 from solera_server.threads import allow_threads, limit_threads, worker_count
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from server_artifacts import Trained
 
-BODY = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]]}).encode()
-KEPT = post("/v1/models/iris:predict", BODY, close=False)
-LAST = post("/v1/models/iris:predict", BODY)
-RIGHT = {"predictions": ["setosa"]}
-
-
-class Pool:
-    """A server with two workers."""
-
-    def __init__(self, process: Process, port: int, management: str) -> None:
-        self.process = process
-        self.port = port
-        self.management = management
-        self.clients: list[Client] = []
-
-    async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
-        self.clients.append(client)
-        return client
-
-    def hang_up(self) -> None:
-        """Close the connections of all clients."""
-        while self.clients:
-            self.clients.pop().writer.close()
-
-    async def becomes(self, path: str, status: int, seconds: float = 10.0) -> str:
-        """Wait until a path of the management port is answered with a status, and return its text."""
-        answer = await self.get(path)
-        for _ in range(int(seconds / 0.1)):
-            if answer.status_code == status:
-                return answer.text
-            await asyncio.sleep(0.1)
-            answer = await self.get(path)
-        raise AssertionError(f"{path}: {answer.status_code} {answer.text}, not {status}")
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.process.send_signal(number)
-
-    @property
-    def workers(self) -> dict[int, int]:
-        """Pids of the workers by slot, the latest of each."""
-        serving = [event for event in self.process.events if event["event"] == "worker serves"]
-        return {event["worker"]: event["pid"] for event in serving}
-
-    async def get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient() as client:
-            return await client.get(f"{self.management}{path}")
-
-    async def said(self, event: str, count: int = 1, seconds: float = 20.0) -> dict[str, Any]:
-        """Wait until an event has been logged so many times, and return the last."""
-
-        def found() -> list[dict[str, Any]]:
-            return [one for one in self.process.events if one["event"] == event]
-
-        await until(lambda: len(found()) >= count, seconds)
-        return found()[-1]
-
-
-@asynccontextmanager
-async def pool(
-    iris: Trained, *more: str, command: tuple[str, ...] = COMMAND, **environ: str
-) -> AsyncIterator[Pool]:
-    arguments = serve_arguments(
-        iris.directory, "--name", "iris", "--workers", "2", "--log-level", "debug", *more
-    )
-    async with running(*arguments, command=command, **environ) as process:
-        event = await process.event("serving")
-        management = await process.management_url()
-        found = Pool(process, event["port"], management)
-        assert sorted(found.workers) == [0, 1]
-        try:
-            yield found
-        finally:
-            found.hang_up()
-        if process.process.returncode is None:
-            found.signal(signal.SIGINT)
-            assert await process.exit_code(20) == 0
-
-
-class Client:
-    """A connection that is kept, and the worker at its other end."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def ask(self) -> Answer:
-        self.writer.write(KEPT)
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        return only(answers(head + await self.reader.readexactly(length)))
-
-    def worker(self, pids: list[int]) -> int:
-        """Find the process that has the other end: by the inode of its socket."""
-        mine = self.writer.get_extra_info("sockname")[1]
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            fields = line.split()
-            if int(fields[2].rpartition(":")[2], 16) == mine:
-                inode = f"socket:[{fields[9]}]"
-                for pid in pids:
-                    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                        if str(descriptor.readlink()) == inode:
-                            return pid
-        raise AssertionError(f"nobody has the other end of {mine}")
-
-
-async def connect_to_each(server: Pool) -> dict[int, list[Client]]:
-    """Open connections until each worker has some, and return them by worker."""
-    found: dict[int, list[Client]] = {pid: [] for pid in server.workers.values()}
-    for _ in range(200):
-        client = await server.connect()
-        assert json.loads((await client.ask()).body) == RIGHT
-        found[client.worker(list(found))].append(client)
-        if all(len(clients) >= 2 for clients in found.values()):
-            return found
-    raise AssertionError({pid: len(clients) for pid, clients in found.items()})
+from worker_pool import LAST, RIGHT, Client, asking_while_one_stands_still, connect_to_each, manager, pool
 
 
 async def test_a_kill_costs_one_worker_its_connections_and_nobody_else(iris: Trained) -> None:
@@ -191,75 +70,10 @@ async def test_a_kill_costs_one_worker_its_connections_and_nobody_else(iris: Tra
 async def test_what_waits_at_a_worker_that_dies_is_answered_by_the_next(iris: Trained) -> None:
     """A stopped worker takes no connections; those that the kernel gave to it outlive it."""
     async with pool(iris) as server:
-        stopped = server.workers[1]
-        os.kill(stopped, signal.SIGSTOP)
-        asking = [asyncio.create_task(ask(server.port, LAST, seconds=20)) for _ in range(24)]
-        await until(lambda: sum(task.done() for task in asking) >= 1)
-        done, waiting = await asyncio.wait(asking, timeout=0.5)
-        assert done, "none came to the worker that goes on"
-        assert waiting, "none came to the worker that is stopped"
+        stopped, asking = await asking_while_one_stands_still(server)
         os.kill(stopped, signal.SIGKILL)
         for answer in await asyncio.gather(*asking):
             assert json.loads(only(answer).body) == RIGHT
-
-
-@pytest.mark.parametrize("death", ["unnoticed", "to be replaced", "while draining"])
-async def test_what_waits_at_a_worker_that_died_is_answered_though_the_server_ends(
-    iris: Trained, death: str
-) -> None:
-    """A stopped worker takes no connections; then it is killed, and the server is told to end."""
-    async with pool(iris, "--drain-delay", "1", "--drain-timeout", "10") as server:
-        if death == "to be replaced":  # the fifth is replaced after 0.8 s
-            for count in range(4):
-                os.kill(server.workers[1], signal.SIGKILL)
-                await server.said("worker serves", 3 + count)
-        stopped = server.workers[1]
-        os.kill(stopped, signal.SIGSTOP)
-        asking = [asyncio.create_task(ask(server.port, LAST, seconds=20)) for _ in range(24)]
-        await until(lambda: sum(task.done() for task in asking) >= 1)
-        done, waiting = await asyncio.wait(asking, timeout=0.5)
-        assert done, "none came to the worker that goes on"
-        assert waiting, "none came to the worker that is stopped"
-        await _end_with(server, stopped, death)
-        for answer in await asyncio.gather(*asking):
-            assert json.loads(only(answer).body) == RIGHT
-        assert await server.process.exit_code(20) == 0
-        assert (await server.said("stopped"))["connections_cut"] == 0
-
-
-async def _end_with(server: Pool, doomed: int, death: str) -> None:
-    """Send SIGTERM to the parent and SIGKILL to a worker."""
-    if death == "unnoticed":
-        server.signal(signal.SIGSTOP)
-        os.kill(doomed, signal.SIGKILL)
-        await until(lambda: not _alive(doomed))
-        server.signal(signal.SIGTERM)
-        server.signal(signal.SIGCONT)
-    elif death == "to be replaced":
-        os.kill(doomed, signal.SIGKILL)
-        await server.said("a worker ended and is replaced", 5)
-        server.signal(signal.SIGTERM)
-    else:
-        server.signal(signal.SIGTERM)
-        await server.said("draining")
-        os.kill(doomed, signal.SIGKILL)
-        assert (await server.said("a worker ended while draining"))["replaced"]
-
-
-async def test_a_worker_that_dies_again_and_again_does_not_prolong_the_end(iris: Trained) -> None:
-    async with pool(iris, "--drain-delay", "1", "--drain-timeout", "1") as server:
-        spared = {server.workers[1], _manager(server)}
-        server.signal(signal.SIGTERM)
-        await server.said("draining")
-        begun, killed = monotonic(), set[int]()
-        while server.process.process.returncode is None:
-            assert monotonic() - begun < 1 + 1 + 5 + 3, f"{len(killed)} killed, and it has not ended"
-            for pid in set(_children(server)) - spared - killed:
-                os.kill(pid, signal.SIGKILL)
-                killed.add(pid)
-            await asyncio.sleep(0.005)
-        assert len(killed) >= 2, "none was replaced"
-        assert await server.process.exit_code(5) == 0
 
 
 _FAILING_FORK = """
@@ -318,18 +132,6 @@ def _descriptors_and_signals(pid: int) -> tuple[int, list[str]]:
     return len(list(Path(f"/proc/{pid}/fd").iterdir())), signals
 
 
-def _children(server: Pool) -> list[int]:
-    parent = server.process.process.pid
-    try:
-        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def _manager(server: Pool) -> int:
-    return next(pid for pid in _children(server) if pid not in server.workers.values())
-
-
 async def test_metrics_of_the_workers_add_up(iris: Trained) -> None:
     async with pool(iris) as server:
         clients = await connect_to_each(server)
@@ -372,79 +174,6 @@ async def test_metrics_of_the_workers_add_up(iris: Trained) -> None:
         assert f'digest="{iris.digest}"' in metrics
 
 
-async def test_sigterm_while_busy_loses_no_request(iris: Trained) -> None:
-    """Kept connections of clients that go elsewhere once readiness has fallen."""
-    async with pool(iris, "--drain-delay", "1") as server:
-        answered = 0
-        failed: list[str] = []
-
-        async def keep_asking() -> None:
-            nonlocal answered
-            async with httpx.AsyncClient(timeout=10) as client:
-                while await server.process.ready():
-                    for _ in range(10):
-                        try:
-                            answer = await client.post(
-                                f"http://127.0.0.1:{server.port}/v1/models/iris:predict", content=BODY
-                            )
-                            assert answer.json() == RIGHT
-                            answered += 1
-                        except (httpx.HTTPError, AssertionError) as error:
-                            failed.append(repr(error))
-
-        tasks = [asyncio.create_task(keep_asking()) for _ in range(6)]
-        await until(lambda: answered >= 200, seconds=30)
-        before = answered
-        server.signal(signal.SIGTERM)
-        await asyncio.gather(*tasks)
-        assert failed == []
-        assert answered > before
-        assert await server.process.exit_code(20) == 0
-        assert (await server.said("stopped"))["connections_cut"] == 0
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_port_that_closes_resets_nobody(iris: Trained, workers: str) -> None:
-    """A new connection for each request, and no delay: what was connected is answered, the rest refused."""
-    async with pool(iris, "--drain-delay", "0") if workers == "2" else _single(iris) as server:
-        answered, refused = 0, 0
-        failed: list[str] = []
-
-        async def keep_asking() -> None:
-            nonlocal answered, refused
-            while True:
-                try:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-                except ConnectionRefusedError:
-                    refused += 1
-                    return
-                try:
-                    writer.write(LAST)
-                    answer = only(answers(await reader.read()))
-                    assert json.loads(answer.body) == RIGHT
-                    answered += 1
-                except (OSError, AssertionError) as error:
-                    failed.append(repr(error))
-                finally:
-                    writer.close()
-
-        tasks = [asyncio.create_task(keep_asking()) for _ in range(16)]
-        await until(lambda: answered >= 200, seconds=30)
-        server.signal(signal.SIGTERM)
-        await asyncio.wait_for(asyncio.gather(*tasks), 20)
-        assert failed == []
-        assert refused == 16
-        assert await server.process.exit_code(20) == 0
-
-
-@asynccontextmanager
-async def _single(iris: Trained) -> AsyncIterator[Pool]:
-    arguments = serve_arguments(iris.directory, "--name", "iris", "--drain-delay", "0")
-    async with running(*arguments) as process:
-        event = await process.event("serving")
-        yield Pool(process, event["port"], await process.management_url())
-
-
 async def test_a_worker_that_hangs_fails_the_liveness_probe_and_is_replaced(iris: Trained) -> None:
     async with pool(iris, "--stall-timeout", "1") as server:
         assert (await server.get("/livez")).status_code == 200
@@ -461,80 +190,11 @@ async def test_a_worker_that_hangs_fails_the_liveness_probe_and_is_replaced(iris
         assert (await server.get("/livez")).status_code == 200
 
 
-async def test_workers_that_die_again_and_again_end_the_server(iris: Trained) -> None:
-    async with pool(iris, "--drain-delay", "0") as server:
-        for death in range(Restarts.GIVE_UP):
-            await server.said("worker serves", 2 + death, seconds=30)
-            os.kill(server.workers[0], signal.SIGKILL)
-        assert await server.process.exit_code(30) == 70
-        last = server.process.events[-1]
-        assert last["reason"] == "InternalError"
-        assert "8 processes of the server ended within 60 s, the last by SIGKILL" in last["event"]
-
-
-async def test_workers_end_with_their_parent(iris: Trained) -> None:
-    async with pool(iris) as server:
-        children = _children(server)
-        assert len(children) == 3
-        server.signal(signal.SIGKILL)
-        assert await server.process.exit_code() == -signal.SIGKILL
-        await until(lambda: not any(_alive(pid) for pid in children))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 async def test_the_manager_is_replaced_too(iris: Trained) -> None:
     async with pool(iris) as server:
-        os.kill(_manager(server), signal.SIGKILL)
+        os.kill(manager(server), signal.SIGKILL)
         await server.said("the process of the management port ended")
         assert await server.becomes("/readyz", 200) == "ok\n"
-
-
-async def test_sigterm_to_one_worker_replaces_it_without_loss(iris: Trained) -> None:
-    async with pool(iris, "--drain-delay", "0") as server:
-        await connect_to_each(server)
-        old = server.workers[0]
-        os.kill(old, signal.SIGTERM)
-        ended = await server.said("a worker ended and is replaced")
-        assert ended["status"] == "exit code 0"
-        await server.said("worker serves", 3)
-        for _ in range(20):
-            assert json.loads(only(await ask(server.port, LAST)).body) == RIGHT
-
-
-async def test_sigterm_while_the_model_loads_ends_all(iris: Trained) -> None:
-    async with running(*serve_arguments(iris.directory, "--workers", "2")) as server:
-        await server.event("loading")
-        server.process.send_signal(signal.SIGTERM)
-        assert await server.exit_code(seconds=10) == 0
-    assert server.events[-1]["event"] == "stopped while loading"
-
-
-@pytest.mark.parametrize("option", ["--port", "--management-port"])
-async def test_a_port_in_use_is_said_also_if_it_would_be_shared(iris: Trained, option: str) -> None:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        async with running(*serve_arguments(iris.directory, "--workers", "2", option, port)) as server:
-            assert await server.exit_code() == 75
-        assert server.events[-1]["reason"] == "AddressUnavailable"
-        assert option in server.events[-1]["event"]
-
-
-async def test_a_model_that_cannot_be_served_ends_all(iris: Trained, tmp_path: Path) -> None:
-    async with running(*serve_arguments(tmp_path, "--workers", "2")) as server:
-        assert await server.exit_code() == 65
-    assert server.events[-1]["reason"] == "ArtifactCorrupt"
-
-
-# -- decisions -------------------------------------------------------------------------------------
 
 
 def test_restarts_come_later_and_later_and_then_not_at_all() -> None:
