@@ -64,7 +64,7 @@ PyObject *decoded_result(Decoded *decoded, PyObject *first, PyObject *second)
     return result;
 }
 
-int round_number(Number *number)
+static int round_number(Number *number)
 {
     char text[LONGEST_NUMBER + 1];
     char *end;
@@ -75,6 +75,14 @@ int round_number(Number *number)
         return FAILED;
     }
     return end == text + number->text.length && !isinf(number->value) ? TAKEN : SLOW;
+}
+
+int read_number(Scan *scan, Number *number)
+{
+    if (!scan_number(scan, number)) {
+        return SLOW;
+    }
+    return number->hard ? round_number(number) : TAKEN;
 }
 
 int read_boolean(Decoded *decoded, Scan *scan, Py_ssize_t row, const Feature *feature)

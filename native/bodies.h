@@ -66,8 +66,8 @@ void decoded_free(Decoded *decoded);
  * with an exception. */
 PyObject *decoded_result(Decoded *decoded, PyObject *first, PyObject *second);
 
-/* Round a hard number: TAKEN, or SLOW where it is too large. */
-int round_number(Number *number);
+/* Scan a number and round it, also a hard one: TAKEN, or SLOW where there is none or it is too large. */
+int read_number(Scan *scan, Number *number);
 
 /* Set a feature's value in a row; of a text, append it. */
 static inline int put_number(Decoded *decoded, Py_ssize_t row, const Feature *feature, double value)

@@ -130,7 +130,8 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     }
     reader->output_count = output_count;
     reader->missing = PyFloat_FromDouble(NAN);
-    int failed = reader->missing == NULL || take_name(&reader->model, model) < 0 || take_features(reader, names, PyBytes_AsString(kinds)) < 0;
+    int failed = reader->missing == NULL || take_name(&reader->model, model) < 0 ||
+                 take_features(reader, names, PyBytes_AsString(kinds)) < 0;
     for (Py_ssize_t i = 0; i < output_count && !failed; i++) {
         failed = take_name(&reader->outputs[i], PyTuple_GetItem(outputs, i)) < 0;
     }

@@ -1,5 +1,5 @@
-/* Included by masks.c once for each size of a processor's registers: LANES numbers in one, the function's NAME, and
- * the TARGET it is compiled for. (GCC makes bad code of vectors that are wider than the registers.) */
+/* The body of a function of masks.c, included once for each size of a processor's registers, which take LANES numbers.
+ * (GCC makes bad code of vectors that are wider than the registers.) */
 {
     typedef double Numbers __attribute__((vector_size(LANES * 8)));
     typedef int64_t Sets __attribute__((vector_size(LANES * 8)));

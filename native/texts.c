@@ -183,10 +183,14 @@ static int compare(const void *one, const void *other)
 
 static void sort(int64_t *keys, Py_ssize_t n)
 {
-    if (n > FEW) {
+    if (n > WORDS_WITHOUT_THREADS) {
         Py_BEGIN_ALLOW_THREADS
         qsort(keys, (size_t)n, sizeof *keys, compare);
         Py_END_ALLOW_THREADS
+        return;
+    }
+    if (n > FEW) {
+        qsort(keys, (size_t)n, sizeof *keys, compare);
         return;
     }
     for (Py_ssize_t i = 1; i < n; i++) {
@@ -240,11 +244,43 @@ static int count_rows(Counter *counter, PyObject *items, int lower, int64_t *end
     return 0;
 }
 
+/* Sparse rows as they come from Python. */
+typedef struct {
+    Array ends, indices, data;
+    Py_ssize_t rows;
+} Sparse;
+
+static void close_sparse(Sparse *sparse)
+{
+    PyBuffer_Release(&sparse->data.buffer);
+    PyBuffer_Release(&sparse->indices.buffer);
+    PyBuffer_Release(&sparse->ends.buffer);
+}
+
+/* Open ends, indices and data: 0, or -1 with an exception. */
+static int open_parts(Sparse *sparse, PyObject *const *arguments, int places, int values)
+{
+    if (array_open(&sparse->ends, arguments[0], 'q', 1, places, "ends") < 0) {
+        return -1;
+    }
+    if (array_open(&sparse->indices, arguments[1], 'q', 1, places, "indices") < 0) {
+        PyBuffer_Release(&sparse->ends.buffer);
+        return -1;
+    }
+    if (array_open(&sparse->data, arguments[2], 'd', 1, values, "data") < 0) {
+        PyBuffer_Release(&sparse->indices.buffer);
+        PyBuffer_Release(&sparse->ends.buffer);
+        return -1;
+    }
+    sparse->rows = sparse->ends.rows - 1;
+    return 0;
+}
+
 /* count_terms(items: list of ASCII str or lists of terms, vocabulary: dict or None, width: int, signed: bool,
  * lower: bool, ends: int64 (items + 1,), indices: int64 (n,), data: float64 (n,)) -> int */
 PyObject *count_terms(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
-    Array ends, indices, data;
+    Sparse counted;
     PyObject *result = NULL;
     if (arguments_check("count_terms", count, 8) < 0) {
         return NULL;
@@ -263,61 +299,29 @@ PyObject *count_terms(PyObject *Py_UNUSED(module), PyObject *const *arguments, P
         return NULL;
     }
     counter.is_signed = arguments[3] == Py_True;
-    if (array_open(&ends, arguments[5], 'q', 1, WRITE, "ends") < 0) {
+    if (open_parts(&counted, arguments + 5, WRITE, WRITE) < 0) {
         return NULL;
     }
-    if (array_open(&indices, arguments[6], 'q', 1, WRITE, "indices") < 0) {
-        goto close_ends;
-    }
-    if (array_open(&data, arguments[7], 'd', 1, WRITE, "data") < 0) {
-        goto close_indices;
-    }
-    counter.keys = indices.buffer.buf;
-    counter.capacity = indices.rows;
-    if (ends.rows != PyList_Size(items) + 1 || data.rows != indices.rows) {
+    counter.keys = counted.indices.buffer.buf;
+    counter.capacity = counted.indices.rows;
+    if (counted.rows != PyList_Size(items) || counted.data.rows != counted.indices.rows) {
         PyErr_SetString(PyExc_ValueError, "ends, indices and data do not fit the items or each other");
-    } else if (count_rows(&counter, items, arguments[4] == Py_True, ends.buffer.buf, data.buffer.buf) == 0) {
+    } else if (count_rows(&counter, items, arguments[4] == Py_True, counted.ends.buffer.buf,
+                          counted.data.buffer.buf) == 0) {
         result = PyLong_FromSsize_t(counter.used);
     }
-    PyBuffer_Release(&data.buffer);
-close_indices:
-    PyBuffer_Release(&indices.buffer);
-close_ends:
-    PyBuffer_Release(&ends.buffer);
+    close_sparse(&counted);
     return result;
-}
-
-/* Sparse rows as they come from Python. */
-typedef struct {
-    Array ends, indices, data;
-    Py_ssize_t rows;
-} Sparse;
-
-static void close_sparse(Sparse *sparse)
-{
-    PyBuffer_Release(&sparse->data.buffer);
-    PyBuffer_Release(&sparse->indices.buffer);
-    PyBuffer_Release(&sparse->ends.buffer);
 }
 
 /* Open ends, indices and data, whose indices must be in 0 <= index < width: 0, or -1 with an exception. */
 static int open_sparse(Sparse *sparse, PyObject *const *arguments, Py_ssize_t width, int access)
 {
-    if (array_open(&sparse->ends, arguments[0], 'q', 1, READ, "ends") < 0) {
-        return -1;
-    }
-    if (array_open(&sparse->indices, arguments[1], 'q', 1, READ, "indices") < 0) {
-        PyBuffer_Release(&sparse->ends.buffer);
-        return -1;
-    }
-    if (array_open(&sparse->data, arguments[2], 'd', 1, access, "data") < 0) {
-        PyBuffer_Release(&sparse->indices.buffer);
-        PyBuffer_Release(&sparse->ends.buffer);
+    if (open_parts(sparse, arguments, READ, access) < 0) {
         return -1;
     }
     const int64_t *ends = sparse->ends.buffer.buf, *indices = sparse->indices.buffer.buf;
     const Py_ssize_t values = sparse->data.rows;
-    sparse->rows = sparse->ends.rows - 1;
     int fits = sparse->rows >= 0 && sparse->indices.rows == values && ends[0] == 0 && ends[sparse->rows] == values;
     for (Py_ssize_t i = 0; fits && i < sparse->rows; i++) {
         fits = ends[i] <= ends[i + 1];

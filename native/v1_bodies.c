@@ -16,11 +16,8 @@ static int read_value(Decoded *decoded, Scan *scan, const Feature *feature)
         return read_boolean(decoded, scan, row, feature);
     }
     Number number;
-    if (!scan_number(scan, &number)) {
-        return SLOW;
-    }
-    const int rounded = number.hard ? round_number(&number) : TAKEN;
-    return rounded == TAKEN ? put_number(decoded, row, feature, number.value) : rounded;
+    const int taken = read_number(scan, &number);
+    return taken == TAKEN ? put_number(decoded, row, feature, number.value) : taken;
 }
 
 /* A row as a list, of which the bracket has been read. */

@@ -64,12 +64,9 @@ static int read_element(Request *request, Scan *scan, const Datatype *datatype, 
         return read_boolean(&request->decoded, scan, row, feature);
     }
     Number number;
-    if (!scan_number(scan, &number)) {
-        return SLOW;
-    }
-    const int rounded = number.hard ? round_number(&number) : TAKEN;
-    if (rounded != TAKEN) {
-        return rounded;
+    const int taken = read_number(scan, &number);
+    if (taken != TAKEN) {
+        return taken;
     }
     double value = number.value;
     if (datatype->class == 'i' && (!number.whole || value < datatype->low || value > datatype->high)) {
