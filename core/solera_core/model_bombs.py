@@ -10,6 +10,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,8 +31,6 @@ MAX_VISITS = 10
 
 class BoundedFile(io.FileIO):
     """A file for `ZipFile` to open, which reads an archive's whole list of members into memory at once."""
-
-    bounded = True
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read at most `size` bytes. Raises BadZipFile for a list of members beyond the bound."""
@@ -91,6 +90,21 @@ def check_sharing(name: str, schema: Any) -> None:
         raise ArtifactCorrupt(f"{name} has objects that hold each other too often to be walked through.")
 
 
+def array_header(
+    stream: IO[bytes], refusal: Callable[[str], Exception]
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read what stands before an array's bytes: shape, whether in Fortran's order, and dtype.
+
+    Raises what `refusal` makes of words for a version that the trainer does not write, and ValueError.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise refusal(f"an array in version {version} of numpy's format")
+
+
 def _check_packed(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     """Check the archive that a sparse matrix is within the model's; return the bytes that it unpacks to."""
     with zipfile.ZipFile(io.BytesIO(archive.read(member))) as packed:
@@ -105,13 +119,7 @@ def _check_packed(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
 
 def _check_array(name: str, member: zipfile.ZipInfo, stream: IO[bytes]) -> None:
     """Compare the size that an array declares with that of its bytes."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ArtifactCorrupt(f"{name} has an array in version {version} of numpy's format.")
+    shape, _, dtype = array_header(stream, lambda what: ArtifactCorrupt(f"{name} has {what}."))
     if dtype.hasobject:
         return  # which numpy refuses to read from anywhere but a pickle
     declared, found = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()

@@ -61,9 +61,18 @@ def check_archive(path: Path) -> None:
     """Refuse archives that would unpack beyond bounds or have compressed or odd members."""
     try:
         with BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
+            _check_members(path, archive.infolist())
+            containers = _containers(path, archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ArtifactCorrupt(f"{path.name} is not a skops file: {error}.") from error
+    if containers > MAX_SCHEMA_CONTAINERS:
+        raise ArtifactCorrupt(
+            f"{path.name} has a schema.json with more than {MAX_SCHEMA_CONTAINERS} lists and objects."
+        )
+
+
+def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse what the list of an archive's members says already."""
     if len(members) > MAX_MEMBERS:
         raise ArtifactCorrupt(f"{path.name} has more than {MAX_MEMBERS} members.")
     names = {member.filename for member in members}
@@ -79,17 +88,13 @@ def check_archive(path: Path) -> None:
             raise ArtifactCorrupt(f"{path.name} has a schema.json of more than {MAX_SCHEMA_BYTES} bytes.")
     if sum(member.file_size for member in members) > path.stat().st_size:
         raise ArtifactCorrupt(f"{path.name} has members that overlap: together they are larger than it is.")
-    if _containers(path) > MAX_SCHEMA_CONTAINERS:
-        raise ArtifactCorrupt(
-            f"{path.name} has a schema.json with more than {MAX_SCHEMA_CONTAINERS} lists and objects."
-        )
 
 
-def _containers(path: Path) -> int:
+def _containers(path: Path, archive: zipfile.ZipFile) -> int:
     """Count what may open a list or an object in `schema.json`; in texts, too."""
     found = 0
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("schema.json") as stream:
+        with archive.open("schema.json") as stream:
             while chunk := stream.read(_CHUNK):
                 found += chunk.count(b"{") + chunk.count(b"[")
     except (zipfile.BadZipFile, OSError, EOFError) as error:

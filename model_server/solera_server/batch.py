@@ -40,8 +40,7 @@ class Batch:
     schema's order, as solera_core.schema defines their values; missing is NaN. ``texts`` has a list of
     ``rows`` values for each String feature, in the schema's order: str, or NaN where missing.
     ``where`` names the place of a value (row, index of the feature in the schema) in the request, for
-    messages. Nobody changes a batch,
-    but that ``where`` is let go when it is answered.
+    messages. Nobody changes a batch, but for ``where``, which is let go when its request is answered.
     """
 
     __slots__ = ("numbers", "rows", "texts", "where")

@@ -10,7 +10,7 @@ import orjson
 
 from solera_core.counters import Report, Reported, Window, report_to_json, window_to_json
 from solera_server.counter_memory import CLOSED_SECONDS
-from solera_server.message import Request, Response, error_response
+from solera_server.message import Request, Response, error_response, internal_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class CounterReport:
             return Response(200, self._document(int(after)))
         except Exception:
             log.exception("counters could not be told")
-            return error_response(500, "internal error; the server's log says more")
+            return internal_error()
 
     def document(self, after: int = -1) -> bytes:
         """Count what waits and return the report as JSON; on the loop, for tests and tools."""

@@ -12,8 +12,9 @@ import logging
 import os
 import resource
 from dataclasses import replace
-from time import monotonic
 from typing import TYPE_CHECKING
+
+from solera_server.logs import Seldom
 
 if TYPE_CHECKING:
     from solera_server.limits import Limits
@@ -54,15 +55,14 @@ class Watch:
     """Says now and then in the log that there is no descriptor left; ``look`` about once a second."""
 
     def __init__(self) -> None:
-        self._silent_until = 0.0
+        self._told = Seldom(_SILENT_SECONDS)
 
     def look(self) -> None:
         try:
             os.close(os.dup(2))
         except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE) or monotonic() < self._silent_until:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._told.due():
                 return
-            self._silent_until = monotonic() + _SILENT_SECONDS
             log.error(  # noqa: TRY400 - a traceback would say nothing more
                 "no file descriptor is left: new connections are closed unheard",
                 extra={"error": error.strerror},

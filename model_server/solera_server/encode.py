@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -34,30 +35,17 @@ def single_label(array: NDArray[Any]) -> str | None:
 
 
 class TensorTexts:
-    """
-    Writes output tensors of V2 as JSON.
-
-    Remembers what stands before the data, which seldom differs, and the whole tensor of a single label.
-    """
+    """Writes output tensors of V2 as JSON; remembers what stands before the data, which seldom differs."""
 
     _KEPT = 256
 
     def __init__(self) -> None:
         self._heads: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
-        self._labels: dict[tuple[str, str], bytes] = {}
 
     def text(self, name: str, array: NDArray[Any]) -> bytes:
         label = single_label(array)
-        if label is None:
-            return self._text(name, array)
-        text = self._labels.get((name, label))
-        if text is None:
-            if len(self._labels) >= self._KEPT:
-                self._labels.clear()
-            text = self._labels[name, label] = self._text(name, array)
-        return text
-
-    def _text(self, name: str, array: NDArray[Any]) -> bytes:
+        if label is not None:
+            return _label_tensor(name, label)
         key = (name, array.dtype.kind, array.shape)
         head = self._heads.get(key)
         if head is None:
@@ -66,6 +54,11 @@ class TensorTexts:
             tensor = {"name": name, "shape": array.shape, "datatype": datatype(array.dtype), "data": None}
             head = self._heads[key] = orjson.dumps(tensor).removesuffix(b"null}")
         return b"%b%b}" % (head, orjson.dumps(json_values(array)))
+
+
+@lru_cache(256)
+def _label_tensor(name: str, label: str) -> bytes:
+    return orjson.dumps({"name": name, "shape": (1,), "datatype": "BYTES", "data": (label,)})
 
 
 def _number(value: float) -> float | str | None:

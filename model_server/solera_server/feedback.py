@@ -24,7 +24,14 @@ from solera_core.receipts import (
 )
 from solera_server.batch import InputError
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
-from solera_server.message import RECEIPT_HEADER, Request, Response, error_response, json_response
+from solera_server.message import (
+    RECEIPT_HEADER,
+    Request,
+    Response,
+    error_response,
+    internal_error,
+    json_response,
+)
 from solera_server.replay import Entry
 
 if TYPE_CHECKING:
@@ -129,7 +136,7 @@ class Feedback:
                 response = _busy() if entry is Entry.BUSY else self._answer(label, entry)
             except Exception:  # nobody else would answer
                 log.exception("feedback failed")
-                response = error_response(500, "internal error; the server's log says more")
+                response = internal_error()
             self._retrying -= 1
             if not request.abandoned:
                 request.respond(request, response)

@@ -30,7 +30,7 @@ from solera_server.grpc_health import health_handler
 from solera_server.grpc_reflection_service import SERVICE as REFLECTION_SERVICE
 from solera_server.grpc_reflection_service import reflection_handler
 from solera_server.grpc_status import retry_metadata, status_code
-from solera_server.message import REQUEST_ID, Head, Request, Response, error_response
+from solera_server.message import REQUEST_ID, Head, Request, Response, error_response, internal_error
 from solera_server.open_inference import open_inference_pb2 as pb
 from solera_server.router import Route
 
@@ -164,7 +164,7 @@ class GrpcServer:
             raise
         except Exception:
             log.exception("handler failed", extra={"path": "ModelInfer", **trace_fields(request)})
-            response = error_response(500, "internal error; the server's log says more")
+            response = internal_error()
         finally:
             self._active -= 1
         # Before it is noted: what is not sent must not count as answered.

@@ -12,7 +12,7 @@ from solera_server.access_log import trace_fields
 from solera_server.connection import Connection
 from solera_server.descriptors import Watch
 from solera_server.listening import BACKLOG, bind, port_of
-from solera_server.message import Request, Response, error_response, good_head
+from solera_server.message import Request, Response, good_head, internal_error
 from solera_server.reader import Shared
 from solera_server.router import Route
 
@@ -49,7 +49,7 @@ class _Cut(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not now: the loop is still about to begin reading.
-        asyncio.get_running_loop().call_soon(transport.abort)  # type: ignore[attr-defined]
+        asyncio.get_running_loop().call_soon(transport.abort)  # type: ignore[attr-defined] # it is one of sockets
 
 
 class HttpServer:
@@ -230,7 +230,7 @@ class HttpServer:
         except Exception:
             path = request.path.decode("utf-8", "replace")[:200]
             log.exception("handler failed", extra={"path": path, **trace_fields(request)})
-            return error_response(500, "internal error; the server's log says more")
+            return internal_error()
 
     def answered(self, request: Request | None, status: int, now: float) -> None:
         """Pass on that a request, or what could not be read as one, is answered (perf_counter)."""

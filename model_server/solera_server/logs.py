@@ -14,6 +14,7 @@ import traceback
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import orjson
@@ -35,6 +36,21 @@ def identify(**fields: object) -> None:
 def identity() -> dict[str, object]:
     """Return the fields of every line of this process."""
     return _identity
+
+
+class Seldom:
+    """Is due once, and then for so many seconds not again: what lasts is no news each time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def due(self) -> bool:
+        now = monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -55,6 +55,11 @@ def error_response(status: int, message: str, *headers: tuple[bytes, bytes]) -> 
     return Response(status, orjson.dumps({"error": message}), headers=headers)
 
 
+def internal_error() -> Response:
+    """The answer where something of ours failed: nothing beyond the fact."""
+    return error_response(500, "internal error; the server's log says more")
+
+
 class Head:
     """
     What stands before the body of a request. Header names are lower case.

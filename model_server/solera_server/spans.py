@@ -8,7 +8,7 @@ Names and attributes are those of the semantic conventions for HTTP and RPC; wha
 from __future__ import annotations
 
 import logging
-from time import monotonic, perf_counter_ns, time_ns
+from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from solera_server import __version__
+from solera_server.logs import Seldom
 from solera_server.tracing import Export
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class OtlpExport(Export):
         )
         provider.add_span_processor(self._spans)
         self._tracer = provider.get_tracer("solera_server", __version__)
-        logging.getLogger(trace_exporter.__name__).addFilter(_Seldom())
+        logging.getLogger(trace_exporter.__name__).addFilter(_FewLines())
         self._exporter = trace_exporter.OTLPSpanExporter()
 
     def send(self, batch: Sequence[Finished]) -> bool:
@@ -173,16 +174,12 @@ class _Collected(SpanProcessor):
         self.ended.append(span)
 
 
-class _Seldom(logging.Filter):
-    """Lets one line through, and then none for a while: a collector that is away is no news each time."""
+class _FewLines(logging.Filter):
+    """Lets a line through now and then: a collector that is away is no news each time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._next = 0.0
+        self._lines = Seldom(_LINES_SECONDS)
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the library's signature
-        now = monotonic()
-        if now < self._next:
-            return False
-        self._next = now + _LINES_SECONDS
-        return True
+        return self._lines.due()

@@ -6,7 +6,7 @@ The V1 protocol's predict: ``{"instances": […]}`` in, ``{"predictions": […]}
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _FIELDS = frozenset({"instances", "inputs", "parameters"})
 _PROBABILITIES = "probabilities"
 _PARAMETERS = frozenset({_PROBABILITIES})
-_KEPT_ANSWERS = 256
 _LABELS: tuple[str, ...] = (PREDICT,)
 _BOTH: tuple[str, ...] = (PREDICT, PREDICT_PROBA)
 
@@ -55,8 +54,6 @@ class V1Codec:
             label if isinstance(label, str) else orjson.dumps(label).decode()
             for label in schema.target.classes or ()
         ]
-        self._answers: dict[str, bytes] = {}
-        """Bodies of answers with a single label."""
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
         plain = self._plain.read_v1(body)
@@ -68,7 +65,7 @@ class V1Codec:
         batch = Batch(rows, self._plain.matrix(rows, numbers), texts, partial(self._where, body))
         if with_probabilities:
             return Call(batch, _BOTH, self._render_probabilities)
-        return Call(batch, _LABELS, self._render)
+        return Call(batch, _LABELS, _render)
 
     def _where(self, body: bytes, row: int, feature: int) -> str:
         return self.decode_carefully(body, {}).batch.where(row, feature)
@@ -77,7 +74,7 @@ class V1Codec:
         """Decode without the quick way; the calls are equal. Raises InputError."""
         document = expect_object(parse(body, self._json_depth), "body")
         if len(document) == 1 and "instances" in document:
-            return Call(self._rows(document["instances"]), _LABELS, self._render)
+            return Call(self._rows(document["instances"]), _LABELS, _render)
         refuse_unknown(document, _FIELDS, "body")
         with_probabilities = self._wants_probabilities(document)
         if "inputs" in document:
@@ -88,7 +85,7 @@ class V1Codec:
             raise InputError('body: the field "instances" is missing; it is the list of rows to predict')
         if with_probabilities:
             return Call(batch, _BOTH, self._render_probabilities)
-        return Call(batch, _LABELS, self._render)
+        return Call(batch, _LABELS, _render)
 
     def _rows(self, instances: Any) -> Batch:
         if not isinstance(instances, list):
@@ -119,16 +116,6 @@ class V1Codec:
             raise InputError(f"parameters.{_PROBABILITIES}: this model gives no probabilities")
         return wanted
 
-    def _render(self, outputs: Outputs) -> Response:
-        predictions = outputs[PREDICT]
-        label = single_label(predictions)
-        body = None if label is None else self._answers.get(label)
-        if body is None:
-            body = orjson.dumps({"predictions": json_values(predictions)})
-            if label is not None and len(self._answers) < _KEPT_ANSWERS:
-                self._answers[label] = body
-        return Response(200, body)
-
     def _render_probabilities(self, outputs: Outputs) -> Response:
         values = json_values(outputs[PREDICT_PROBA])
         width = len(self._classes)
@@ -138,3 +125,16 @@ class V1Codec:
         ]
         labels = json_values(outputs[PREDICT])
         return Response(200, orjson.dumps({"predictions": labels, _PROBABILITIES: rows}))
+
+
+def _render(outputs: Outputs) -> Response:
+    predictions = outputs[PREDICT]
+    label = single_label(predictions)
+    if label is not None:
+        return Response(200, _label_body(label))
+    return Response(200, orjson.dumps({"predictions": json_values(predictions)}))
+
+
+@lru_cache(256)
+def _label_body(label: str) -> bytes:
+    return orjson.dumps({"predictions": (label,)})

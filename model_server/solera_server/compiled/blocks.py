@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solera_server.compiled import kernels
+from solera_server.compiled.kernels_numpy_texts import row_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ class Sparse:
         """Return the row of each value."""
         if self.rows == 1:
             return np.zeros(len(self.data), dtype=np.int64)
-        return np.repeat(np.arange(self.rows), np.diff(self.indptr))
+        return row_numbers(self.indptr)
 
     def times(self, weights: Matrix) -> Matrix:
         """Return the product with ``weights`` (width, outputs), each sum in the order of the values."""

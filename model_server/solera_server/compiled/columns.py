@@ -255,14 +255,12 @@ class Assembly:
         if len(branches) == 1 and self._dense:
             take, chain = branches[0]
             return np.ascontiguousarray(chain(take(batch), calm))
-        if not self._sparse:
+        if self._dense or not self._sparse:
             out = np.zeros((batch.rows, self.width))
             for (take, chain), start in zip(branches, self._starts, strict=True):
                 chain.write(take(batch), calm, out, start)
             return out
         blocks = [chain(take(batch), calm) for take, chain in branches]
-        if self._dense:
-            return np.ascontiguousarray(np.concatenate(blocks, axis=1))
         placed = list(zip(self._starts, blocks, strict=True))
         dense = [(start, block) for start, block in placed if not isinstance(block, Sparse)]
         sparse = [(start, block) for start, block in placed if isinstance(block, Sparse)]

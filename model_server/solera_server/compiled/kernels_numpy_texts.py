@@ -79,7 +79,7 @@ def weigh_terms(ends: Integers, indices: Integers, data: Floats, factors: Floats
     if factors is not None:
         data *= factors[indices]
     if norm and len(data):
-        rows = _row_numbers(ends)
+        rows = row_numbers(ends)
         sums = np.bincount(rows, data * data if norm == 2 else np.absolute(data), len(ends) - 1)
         if norm == 2:
             sums = np.sqrt(sums)
@@ -89,10 +89,11 @@ def weigh_terms(ends: Integers, indices: Integers, data: Floats, factors: Floats
 
 def scatter(ends: Integers, indices: Integers, data: Floats, out: Floats, start: int) -> None:
     """Write sparse rows into ``out`` (rows, columns), from the column ``start`` on."""
-    out[_row_numbers(ends), indices + start] = data
+    out[row_numbers(ends), indices + start] = data
 
 
-def _row_numbers(ends: Integers) -> Integers:
+def row_numbers(ends: Integers) -> Integers:
+    """Return the row of each value of sparse rows."""
     return np.repeat(np.arange(len(ends) - 1), np.diff(ends))
 
 

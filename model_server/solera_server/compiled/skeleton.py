@@ -19,6 +19,7 @@ import numpy as np
 import orjson
 
 from solera_core.failures import ArtifactCorrupt
+from solera_core.model_bombs import array_header
 from solera_core.model_file import check_archive, trusted_types
 from solera_server.compiled.node import ARGUMENTS, STATE, Named, Node
 from solera_server.compiled.refusals import NotCompilable
@@ -262,18 +263,10 @@ def _key(kind: Any, key: str) -> Any:
 def _parse_array(data: bytes) -> Any:
     """Return the array of a `.npy` member, over the bytes themselves; read-only."""
     stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise NotCompilable(f"the model file has an array in version {version} of numpy's format")
+    shape, fortran, dtype = array_header(stream, lambda what: NotCompilable(f"the model file has {what}"))
     if dtype.hasobject:
         raise NotCompilable("the model file has an array of pickled objects")
-    count = 1
-    for length in shape:
-        count *= length
+    count = math.prod(shape)
     start = stream.tell()
     if dtype.itemsize == 0 and count > 0:
         raise NotCompilable("the model file has an array of nothing")
