@@ -93,8 +93,14 @@ generate: .venv/.ready ## write what is generated: CRDs, reference pages, estima
 .PHONY: test
 test: test-unit test-api test-e2e ## everything, on a real cluster (started if need be)
 
+# The model's page is tested in a real browser; what it may be called is in tests/unit/server/browser.py.
+.PHONY: browser
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || [ "$$(id -u)" != 0 ] || \
+	  { apt-get update -q && apt-get install -qy --no-install-recommends chromium; } >/dev/null
+
 .PHONY: test-unit
-test-unit: env ## pure tests, no cluster
+test-unit: env browser ## pure tests and the server's own processes, no cluster
 	$(BIN)/python -m pytest tests/unit -n 2 -q
 
 FUZZ_SECONDS ?= 60

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from solera_server.explain.codecs import class_name
+
 if TYPE_CHECKING:
     from solera_server.load import LoadedModel
 
@@ -39,7 +41,7 @@ def facts(loaded: LoadedModel, name: str, version: str) -> list[tuple[str, str]]
         ("Digest", loaded.digest),
         ("Task", schema.task),
         ("Target", f"{schema.target.name} ({schema.target.type})"),
-        ("Classes", ", ".join(map(str, schema.target.classes or ()))),
+        ("Classes", ", ".join(map(class_name, schema.target.classes or ()))),
         *_training(loaded.card),
         ("Trained with", f"scikit-learn {loaded.sklearn_version}"),
         ("Predicted by", how),

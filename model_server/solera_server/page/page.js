@@ -38,15 +38,22 @@
   const ask = async (path, body) => {
     const answer = await fetch(path, {
       method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body),
-    });
+    }).catch(() => { throw new Error("the server does not answer"); });
     const told = await answer.json();
     if (!answer.ok) throw new Error(told.error || "the server answered " + answer.status);
     return told;
   };
-  /* The server names the place in the request; here the feature alone says it. */
-  const named = (text) => data.features.reduce((told, feature, index) => (
-    told.replace("inputs[" + index + "](" + feature.name + ").data[0]", () => feature.name)
-  ), text);
+  /* The server names the place and the datatype in the request; here it is the feature and its type. */
+  const named = (text) => {
+    for (const [index, feature] of data.features.entries()) {
+      const place = "inputs[" + index + "](" + feature.name + ").data[0]";
+      if (text.startsWith(place)) {
+        const rest = text.slice(place.length);
+        return feature.name + rest.replace("expected " + feature.datatype + ",", "expected " + feature.type + ",");
+      }
+    }
+    return text;
+  };
 
   const track = (parts, middle) => {
     const holder = element("div", middle ? "track middle" : "track");
@@ -73,8 +80,12 @@
     return made;
   };
 
+  const percent = (share) => {
+    if (share > 0 && share < 0.00001) return "< 0.001 %";
+    return (100 * share).toFixed(share < 0.0005 && share > 0 ? 3 : 1) + " %";
+  };
   const probabilities = (shares) => table(shares.map((share, index) => line(
-    String(data.classes[index]), (100 * share).toFixed(share < 0.0005 && share > 0 ? 3 : 1) + " %",
+    String(data.classes[index]), percent(share),
     track({name: "bar", left: 0, width: 100 * share}, false),
   )));
 

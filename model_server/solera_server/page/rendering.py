@@ -51,6 +51,7 @@ def page(loaded: LoadedModel, name: str, version: str, *, where: str) -> Respons
         "example": {feature.name: example.get(feature.name) for feature in others},
     }
     more = f"{len(others)} more features are not shown; the form sends them as the example has them."
+    listed = any(feature.categories for feature in shown)
     script, style = _part("page.js"), _part("page.css")
     body = Template(_part("page.html")).substitute(
         title=escape(name),
@@ -61,7 +62,8 @@ def page(loaded: LoadedModel, name: str, version: str, *, where: str) -> Respons
         script=script,
         data=_data(data),
         fields="\n".join(_field(index, feature, example) for index, feature in enumerate(shown)),
-        schema="\n".join(_row(feature) for feature in shown),
+        categories='<th scope="col">categories in training</th>' if listed else "",
+        schema="\n".join(_row(feature, listed=listed) for feature in shown),
         card="\n".join(
             f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts(loaded, name, version)
         ),
@@ -129,15 +131,17 @@ def _field(index: int, feature: Feature, example: dict[str, Any]) -> str:
             f'<label class="missing"><input type="checkbox" id="m{index}"{checked}>'
             f'<span>missing<span class="sr"> {escape(feature.name)}</span></span></label>'
         )
-    return f'<div class="field">{label}{entry}{missing}</div>'
+    kind = "field" if missing else "field needed"
+    return f'<div class="{kind}">{label}{entry}{missing}</div>'
 
 
-def _row(feature: Feature) -> str:
+def _row(feature: Feature, *, listed: bool) -> str:
+    """Return one line of the table; ``listed`` says whether it has a column of categories."""
     categories = list(feature.categories or ())
     text = ", ".join(categories[:_SHOWN_CATEGORIES])
     if len(categories) > _SHOWN_CATEGORIES:
         text += f" and {len(categories) - _SHOWN_CATEGORIES} more"
     missing = "may be missing" if feature.nullable else "needed"
-    cells = (feature.name, feature.type, missing, text)
+    cells = (feature.name, feature.type, missing, *([text] if listed else []))
     first, *rest = (escape(cell) for cell in cells)
     return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'

@@ -26,6 +26,7 @@ WAYS = {
     "joblib": "a pickle of the model by joblib",
 }
 ROUNDS = 3
+BUILD = Path("build/bench")
 RESULT = Path("build/bench-load.json")
 
 
@@ -107,9 +108,9 @@ def main() -> None:
         "| model | way | import s | load s | memory MB | at most MB |\n|---|---|---:|---:|---:|---:|\n"
     )
     for case, title in CASES.items():
-        model(case, Path("build"))
+        model(case, BUILD)
         for way, words in WAYS.items():
-            one = measure(case, way, Path("build"))
+            one = measure(case, way, BUILD)
             records.append(one)
             figures = (
                 f"{one['import_s']:.2f} | {one['load_s']:.2f} | {one['rss_mb']:.0f} | {one['peak_mb']:.0f}"
