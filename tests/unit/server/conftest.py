@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import server_artifacts
-import uvloop
+from closing_loop import ClosingLoop
 from echo_server import Echo, echoing
 from grpc_calls import Answering, answering
 from loopback import Served, serve
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run these tests on the loop that the server runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": ClosingLoop}
 
 
 @pytest.fixture(scope="session")
