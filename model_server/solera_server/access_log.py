@@ -37,6 +37,8 @@ WAITING_LINES = 10_000
 
 _WRITE_SECONDS = 0.2
 _FAILURES_A_SECOND = 10
+_NOT_OURS = (501, 505)
+"""Of 500 and above, what says that the client asked for something that there is not."""
 _LONGEST_PATH = 200
 # version, trace id, parent id, flags: as the recommendation of W3C, Trace Context, has it.
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -96,7 +98,8 @@ class AccessLog:
         """
         failed = response.status >= 500
         if not self.on:
-            if failed and self._failures.allows(monotonic()):
+            # Whoever sends HTTP/2.0 a thousand times must not keep real failures out of the log.
+            if failed and response.status not in _NOT_OURS and self._failures.allows(monotonic()):
                 extra = _fields(request, response, now, peer) | (span or {})
                 log.error("answered with an error", extra={**extra, **self._failures.suppressed()})
             return response

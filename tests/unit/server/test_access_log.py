@@ -168,6 +168,14 @@ async def test_off_says_nothing_but_failures_and_those_within_a_rate(
     assert lines.data == b""
 
 
+async def test_off_says_nothing_of_what_clients_ask_for_in_vain(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(0.0, Lines()) as port:
+        assert only(await ask(port, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n")).status == 505
+        coded = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"
+        assert only(await ask(port, coded)).status == 501
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
+
+
 def test_the_rate_counts_what_it_suppresses() -> None:
     rate = access_log._Rate(2)
     assert [rate.allows(0.1 * index) for index in range(5)] == [True, True, False, False, False]
