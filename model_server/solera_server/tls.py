@@ -14,6 +14,8 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from solera_server.logs import Seldom
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,6 +30,7 @@ _AT_ONCE = 8
 # One that is older than this makes room for a new one when there are as many as may be.
 _SPARE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
+_SILENT_SECONDS = 10.0
 
 
 class TlsListener:
@@ -54,6 +57,7 @@ class TlsListener:
         self._under_way: dict[asyncio.Task[None], tuple[float, socket.socket]] = {}
         self._resuming: asyncio.TimerHandle | None = None
         self._closed = False
+        self._refusals = Seldom(_SILENT_SECONDS)
 
     @property
     def under_way(self) -> int:
@@ -85,7 +89,8 @@ class TlsListener:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of descriptors, most likely
-                log.warning("cannot accept a connection", extra={"error": str(error)})
+                if self._refusals.due():  # it is tried again many times a second
+                    log.warning("cannot accept a connection", extra={"error": str(error)})
                 self._pause()
                 return
             connection.setblocking(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import socket
@@ -391,3 +392,30 @@ def _der() -> bytes:
 
 
 _DER = _der()
+
+
+async def test_a_lack_of_descriptors_is_said_once_and_not_at_each_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    files = write_pair(tmp_path, "full")
+    monkeypatch.setattr(tls, "_PAUSE_SECONDS", 0.001)
+    tries = asyncio.Semaphore(0)
+
+    class Full(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            tries.release()
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    listening = Full()
+    listening.bind(("127.0.0.1", 0))
+    listening.setblocking(False)
+    certificates = Certificates(files.certificate, files.key)
+    listener = tls.TlsListener([listening], certificates, asyncio.Protocol, 1.0, lambda: None)
+    listener.start(8)
+    try:
+        with socket.create_connection(listening.getsockname()):
+            for _ in range(5):
+                await asyncio.wait_for(tries.acquire(), 10)
+    finally:
+        listener.close()
+    assert [one.getMessage() for one in caplog.records] == ["cannot accept a connection"]
