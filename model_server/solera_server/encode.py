@@ -26,6 +26,11 @@ def json_values(array: NDArray[Any]) -> list[Any]:
     return values
 
 
+def class_name(label: Any) -> str:
+    """Return a class as a key of JSON: a string as it is, another value as JSON writes it."""
+    return label if isinstance(label, str) else orjson.dumps(label).decode()
+
+
 def single_label(array: NDArray[Any]) -> str | None:
     """The one value of an array of shape (1,), if that is a text."""
     if array.shape != (1,):

@@ -13,7 +13,7 @@ import orjson
 
 from solera_server.batch import Batch, InputError, Layout
 from solera_server.codec import Call
-from solera_server.encode import json_values, single_label
+from solera_server.encode import class_name, json_values, single_label
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import Response
 from solera_server.plain_bodies import PlainBodies
@@ -49,11 +49,7 @@ class V1Codec:
         self._size = RequestSize(schema, limits)
         self._plain = PlainBodies(self._layout, self._size.rows, limits.json_depth)
         self._probabilities = PREDICT_PROBA in outputs
-        # JSON has names that are strings only: of a class that is none, its JSON text.
-        self._classes = [
-            label if isinstance(label, str) else orjson.dumps(label).decode()
-            for label in schema.target.classes or ()
-        ]
+        self._classes = [class_name(label) for label in schema.target.classes or ()]
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
         plain = self._plain.read_v1(body)

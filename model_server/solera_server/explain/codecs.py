@@ -10,7 +10,7 @@ import orjson
 
 from solera_server import binary_tensors
 from solera_server.batch import InputError
-from solera_server.encode import json_values
+from solera_server.encode import class_name, json_values
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import LENGTH_HEADER, Response
 from solera_server.v1 import V1Codec
@@ -158,11 +158,6 @@ class ExplainV2:
             )
 
         return Question(call.batch, every, render)
-
-
-def class_name(value: Any) -> str:
-    """Return a class as a key of JSON: a string as it is, another value as JSON writes it."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _wants_all(parameters: Mapping[str, Any]) -> bool:

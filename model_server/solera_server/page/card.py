@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from solera_server.explain.codecs import class_name
+from solera_server.encode import class_name
 
 if TYPE_CHECKING:
     from solera_server.load import LoadedModel

@@ -26,7 +26,6 @@ WAYS = {
     "joblib": "a pickle of the model by joblib",
 }
 ROUNDS = 3
-BUILD = Path("build/bench")
 RESULT = Path("build/bench-load.json")
 
 
@@ -101,6 +100,7 @@ def main() -> None:
     if options.one:
         loaded(options.one, options.directory)
         return
+    from serving_bench.machine import BUILD
     from serving_bench.models import model
 
     records = []

@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("--extent", choices=list(EXTENTS), default="full")
     known = [subject.model for subject in SUBJECTS]
     parser.add_argument("--model", choices=known, help="only this one (all)")
-    parser.add_argument("--build", type=Path, default=machine.ROOT / "build" / "bench")
+    parser.add_argument("--build", type=Path, default=machine.BUILD)
     parser.add_argument("--out", type=Path, default=machine.ROOT / "build" / "bench-overload.json")
     options = parser.parse_args()
     wrk.require_wrk()

@@ -184,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--cases", default="", help="names, comma-separated (all)")
     made.add_argument("--servers", default="", help="names, comma-separated (all)")
     made.add_argument("--connections", default=",".join(map(str, CONNECTIONS)), help="(%(default)s)")
-    made.add_argument("--build", type=Path, default=machine.ROOT / "build" / "bench", help="(%(default)s)")
+    made.add_argument("--build", type=Path, default=machine.BUILD, help="(%(default)s)")
     made.add_argument("--out", type=Path, default=machine.ROOT / "build" / "bench-server.json")
     return made
 

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+BUILD = ROOT / "build" / "bench"
+"""Where models, servers' logs and scripts of the load generator are kept between runs."""
 
 
 @dataclass(frozen=True)

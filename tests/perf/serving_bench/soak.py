@@ -85,7 +85,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--model", default="iris", choices=list(models.SOURCES))
-    parser.add_argument("--build", type=Path, default=machine.ROOT / "build" / "bench")
+    parser.add_argument("--build", type=Path, default=machine.BUILD)
     parser.add_argument("--out", type=Path, default=machine.ROOT / "build" / "bench-soak.json")
     options = parser.parse_args()
     wrk.require_wrk()

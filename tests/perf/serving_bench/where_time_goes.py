@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", choices=list(known), default="iris")
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--build", type=Path, default=machine.ROOT / "build" / "bench")
+    parser.add_argument("--build", type=Path, default=machine.BUILD)
     options = parser.parse_args()
     wrk.require_wrk()
     cpus, case, build = machine.take_cpus(), known[options.case], options.build.resolve()

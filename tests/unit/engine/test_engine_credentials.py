@@ -77,7 +77,7 @@ async def test_a_pod_uses_its_service_account_and_reads_a_new_token(
     loader = incluster_config.datetime.datetime
     later = loader.now() + incluster_config.datetime.timedelta(minutes=2)
 
-    class Later(loader):  # type: ignore[misc, valid-type]
+    class Later(loader):  # type: ignore[misc, valid-type] # a class that is looked up at run time
         @classmethod
         def now(cls, _: object = None) -> object:
             return later

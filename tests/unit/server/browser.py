@@ -7,7 +7,6 @@ Pages are asked and clicked as a person would; ``problems`` are what a person wo
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import shutil
@@ -46,7 +45,8 @@ class Page:
     """
     One tab. ``problems`` are errors and warnings of its console: a blocked script, an exception, a failed load.
 
-    ``statuses`` are those of the last answers, by address. The scripts given to ``value`` and ``until`` are expressions of JavaScript in the page.
+    ``statuses`` are those of the last answers, by address. The scripts given to ``value`` and ``until`` are
+    expressions of JavaScript in the page.
     """
 
     def __init__(self, browser: _Browser, session: str) -> None:
@@ -110,11 +110,6 @@ class Page:
         await self.call(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
         )
-
-    async def picture(self, path: Path) -> None:
-        """Write all of the page as PNG."""
-        told = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(told["data"]))
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Return the answer to a command of the protocol."""
