@@ -165,6 +165,48 @@ async def test_somebodys_label_on_the_lease_does_not_cost_the_leadership(client:
     assert "solera_leader 0.0" in client.metrics.text().decode()
 
 
+async def test_a_lease_that_changed_since_its_last_renewal_is_released_all_the_same(
+    client: KubeClient, namespace: str
+):
+    """As when a renewal is under way as the release begins: the API server has it, we have no answer yet."""
+    leadership = Leadership(client, namespace, "candidates")
+    task = asyncio.create_task(leadership.run())
+    async with asyncio.timeout(5):
+        await leadership.leading.wait()
+    await client.patch(LEASES, namespace, "candidates", {"metadata": {"labels": {"n": "1"}}})
+    await leadership.release()
+    assert (await lease(client, namespace))["spec"]["holderIdentity"] == ""
+    await task
+
+
+async def test_a_renewal_and_a_release_at_once_end_with_a_free_lease(client: KubeClient, namespace: str):
+    lost = asyncio.Event()
+    for _ in range(5):
+        leadership = Leadership(
+            client, namespace, "candidates", duration=3, renew_every=0.001, deadline=2, on_lost=lost.set
+        )
+        task = asyncio.create_task(leadership.run())
+        async with asyncio.timeout(5):
+            await leadership.leading.wait()
+        await asyncio.sleep(0.02)  # it renews without a pause: one renewal is under way at any time
+        await leadership.release()
+        await task
+        assert (await lease(client, namespace))["spec"]["holderIdentity"] == ""
+    assert not lost.is_set()
+
+
+async def test_a_release_leaves_the_lease_to_who_has_it_now(client: KubeClient, namespace: str):
+    leadership = Leadership(client, namespace, "candidates")
+    task = asyncio.create_task(leadership.run())
+    async with asyncio.timeout(5):
+        await leadership.leading.wait()
+    taken = {"spec": {"holderIdentity": "somebody else"}}
+    await client.patch(LEASES, namespace, "candidates", taken)
+    await leadership.release()
+    assert (await lease(client, namespace))["spec"]["holderIdentity"] == "somebody else"
+    await task
+
+
 async def test_who_stands_by_says_so_and_writes_nothing(client: KubeClient, namespace: str):
     first = Leadership(client, namespace, "candidates", identity="first")
     second = Leadership(client, namespace, "candidates", identity="second")

@@ -19,6 +19,7 @@ from solera_operator.engine.clock import Clock, SystemClock, rfc3339
 from solera_operator.engine.errors import AlreadyExists, ApiError, Conflict, Unavailable
 from solera_operator.engine.resource import LEASES
 
+RELEASES = 5  # attempts to release a Lease that changes under our hands
 EXIT_LOST = 75  # EX_TEMPFAIL: the kubelet starts us again, as a candidate
 
 log = structlog.get_logger(__name__)
@@ -113,10 +114,26 @@ class Leadership:
         if not was_leading or self._lease is None:
             return
         try:
-            await self._client.replace(self._claim(self._lease, holder="", duration=1.0))
-            log.info("lease released", lease=self._name)
+            await self._give_up(self._lease)
         except ApiError as failure:
             log.warning("lease not released; it will run out", lease=self._name, error=str(failure))
+
+    async def _give_up(self, lease: Object) -> None:
+        """Clear the holder; a renewal of ours that was under way may have changed the Lease meanwhile."""
+        for _ in range(RELEASES):
+            try:
+                await self._client.replace(self._claim(lease, holder="", duration=1.0))
+            except Conflict:
+                found = await self._client.get(LEASES, self._namespace, self._name)
+                holder = ((found or {}).get("spec") or {}).get("holderIdentity")
+                if found is None or holder != self.identity:
+                    log.info("lease is not ours any more: not released", lease=self._name, holder=holder)
+                    return
+                lease = found
+            else:
+                log.info("lease released", lease=self._name)
+                return
+        log.warning("lease not released, as it kept changing; it will run out", lease=self._name)
 
     def _pause(self) -> float:
         """Wait until the Lease could run out, but look at least every two seconds for a release."""
@@ -163,8 +180,8 @@ class Leadership:
         return await self._client.create(self._claim(bare, holder=self.identity, duration=self._duration))
 
     async def _renew(self) -> bool:
-        """Renew; try again until the deadline. False: the Lease is lost."""
-        while True:
+        """Renew; try again until the deadline. False: the Lease is lost, or we are giving it up."""
+        while not self._stopping:
             left = self._renewed_at + self._deadline - self._clock.monotonic()
             if left <= 0:
                 log.critical("lease lost: not renewed in time", lease=self._name, deadline=self._deadline)
@@ -181,6 +198,7 @@ class Leadership:
                 self._renewed_at = asked
                 return True
             await self._clock.sleep(0.2)
+        return False
 
     async def _renew_once(self) -> Object | None:
         """Renew what we hold; None when somebody else holds it now."""
@@ -191,6 +209,8 @@ class Leadership:
         except Conflict:  # a lost answer of ours, somebody's label, or another holder
             lease = await self._client.get(LEASES, self._namespace, self._name)
             holder = ((lease or {}).get("spec") or {}).get("holderIdentity")
+            if self._stopping:  # it is ours to release, not to renew
+                return None
             if lease is None or holder != self.identity:
                 log.critical("lease lost: somebody else has it", lease=self._name, holder=holder)
                 return None
