@@ -6,8 +6,11 @@
 int decoded_open(Decoded *decoded, const BodyReader *reader, Py_ssize_t room)
 {
     const Py_ssize_t bytes = room * reader->number_count * (Py_ssize_t)sizeof(double);
-    *decoded = (Decoded){reader, PyByteArray_FromStringAndSize(NULL, bytes), NULL, PyTuple_New(reader->text_count), 0,
-                         room};
+    *decoded = (Decoded){.reader = reader,
+                         .numbers = PyByteArray_FromStringAndSize(NULL, bytes),
+                         .texts = PyTuple_New(reader->text_count),
+                         .room = room,
+                         .most_rows = reader->most_rows};
     if (decoded->numbers == NULL || decoded->texts == NULL) {
         return FAILED;
     }
@@ -39,29 +42,40 @@ static int resize(Decoded *decoded, Py_ssize_t room)
     return TAKEN;
 }
 
-int decoded_add_row(Decoded *decoded)
+int decoded_add_rows(Decoded *decoded, Py_ssize_t rows)
 {
-    const Py_ssize_t most = decoded->reader->most_rows;
-    if (decoded->rows == most) {
+    if (rows > decoded->most_rows - (decoded->rows - decoded->first)) {
         return SLOW;
     }
-    if (decoded->rows++ < decoded->room) {
-        return TAKEN;
+    const Py_ssize_t wanted = decoded->rows + rows, twice = decoded->room < 8 ? 16 : decoded->room * 2;
+    if (wanted > decoded->room && resize(decoded, wanted > twice ? wanted : twice) != TAKEN) {
+        return FAILED;
     }
-    const Py_ssize_t room = decoded->room < 8 ? 16 : decoded->room * 2;
-    return resize(decoded, room < most ? room : most);
+    decoded->rows = wanted;
+    return TAKEN;
 }
 
-PyObject *decoded_result(Decoded *decoded, PyObject *first, PyObject *second)
+int decoded_undo(Decoded *decoded)
 {
-    PyObject *result = NULL;
-    if (first != NULL && second != NULL &&
-        (decoded->room == decoded->rows || resize(decoded, decoded->rows) == TAKEN)) {
-        result = Py_BuildValue("nOOOO", decoded->rows, decoded->numbers, decoded->texts, first, second);
+    decoded->rows = decoded->first;
+    for (Py_ssize_t i = 0; i < decoded->reader->text_count; i++) {
+        PyObject *list = PyTuple_GetItem(decoded->texts, i);
+        if (list == NULL || PyList_SetSlice(list, decoded->first, PY_SSIZE_T_MAX, NULL) < 0) {
+            return FAILED;
+        }
     }
-    Py_XDECREF(first);
-    Py_XDECREF(second);
-    return result;
+    return TAKEN;
+}
+
+int decoded_close(Decoded *decoded)
+{
+    return decoded->room == decoded->rows ? TAKEN : resize(decoded, decoded->rows);
+}
+
+void asked_free(Asked *asked)
+{
+    Py_CLEAR(asked->wanted);
+    Py_CLEAR(asked->id);
 }
 
 static int round_number(Number *number)

@@ -43,13 +43,15 @@ typedef struct {
     Py_ssize_t feature_count, number_count, text_count, output_count, most_rows;
 } BodyReader;
 
-/* A batch in the making. */
+/* A batch in the making: rows of earlier bodies, then those of the body that is being read. */
 typedef struct {
     const BodyReader *reader;
     PyObject *numbers; /* bytearray: float64 (room, number_count) */
     double *cells;     /* its memory, while nothing else is done with it */
     PyObject *texts;   /* tuple of lists */
+    Py_ssize_t first;  /* the body's first row */
     Py_ssize_t rows, room;
+    Py_ssize_t most_rows; /* of the body */
 } Decoded;
 
 int name_is(const Name *name, const Piece *piece);
@@ -59,12 +61,26 @@ Py_ssize_t find_feature(const BodyReader *reader, const Piece *name, Py_ssize_t 
 
 /* Begin a batch with room for some rows. To be ended with decoded_free. */
 int decoded_open(Decoded *decoded, const BodyReader *reader, Py_ssize_t room);
-int decoded_add_row(Decoded *decoded);
+/* Add rows to the body's: of numbers, that is; each text is appended to its list. SLOW where they become too many. */
+int decoded_add_rows(Decoded *decoded, Py_ssize_t rows);
+/* Take the body's rows out again. */
+int decoded_undo(Decoded *decoded);
 void decoded_free(Decoded *decoded);
 
-/* Return a new tuple (rows, numbers, texts, *more) and take the references to `more`, each of which may be NULL
- * with an exception. */
-PyObject *decoded_result(Decoded *decoded, PyObject *first, PyObject *second);
+/* Make the matrix as large as its rows. */
+int decoded_close(Decoded *decoded);
+
+/* What a body says beside its rows; both are references of the holder. */
+typedef struct {
+    PyObject *wanted; /* V1: whether probabilities; V2: a tuple of outputs, or None for all */
+    PyObject *id;     /* V2: a str or None */
+} Asked;
+
+/* Read a body's rows into a batch. The holder frees `asked` with asked_free, whatever came of it. */
+typedef int (*ReadBody)(Decoded *decoded, const char *text, Py_ssize_t size, Asked *asked);
+int read_v1_body(Decoded *decoded, const char *text, Py_ssize_t size, Asked *asked);
+int read_v2_body(Decoded *decoded, const char *text, Py_ssize_t size, Asked *asked);
+void asked_free(Asked *asked);
 
 /* Scan a number and round it, also a hard one: TAKEN, or SLOW where there is none or it is too large. */
 int read_number(Scan *scan, Number *number);
@@ -87,8 +103,8 @@ int read_boolean(Decoded *decoded, Scan *scan, Py_ssize_t row, const Feature *fe
 /* body.decode(): None where it is not UTF-8, NULL with an exception. */
 PyObject *text_object(const Piece *piece);
 
-PyObject *read_v1(PyObject *self, PyObject *body);
-PyObject *read_v2(PyObject *self, PyObject *body);
+int is_body_reader(PyObject *object);
 PyObject *body_reader_type(void);
+PyObject *intake_type(void);
 
 #endif

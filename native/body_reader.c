@@ -162,6 +162,42 @@ static void reader_free(PyObject *self)
     Py_DECREF(type);
 }
 
+/* Read a body by itself -> (rows, numbers: bytearray, texts: tuple of lists, wanted, id), or None. */
+static PyObject *read_alone(PyObject *self, PyObject *body, ReadBody read)
+{
+    if (!PyBytes_Check(body)) {
+        return Py_NewRef(Py_None);
+    }
+    Decoded decoded;
+    Asked asked = {NULL, NULL};
+    PyObject *result = NULL;
+    int taken = decoded_open(&decoded, (const BodyReader *)self, 1);
+    if (taken == TAKEN) {
+        taken = read(&decoded, PyBytes_AsString(body), PyBytes_Size(body), &asked);
+    }
+    if (taken == TAKEN && decoded_close(&decoded) == TAKEN) {
+        result = Py_BuildValue("nOOOO", decoded.rows, decoded.numbers, decoded.texts, asked.wanted, asked.id);
+    } else if (taken == SLOW) {
+        result = Py_NewRef(Py_None);
+    }
+    decoded_free(&decoded);
+    asked_free(&asked);
+    return result;
+}
+
+/* read_v1(body: bytes) -> (rows, numbers: bytearray, texts: tuple of lists, probabilities: bool, None), or None */
+static PyObject *read_v1(PyObject *self, PyObject *body)
+{
+    return read_alone(self, body, read_v1_body);
+}
+
+/* read_v2(body: bytes) -> (rows, numbers: bytearray, texts: tuple of lists, outputs: tuple of str or None,
+ * id: str or None), or None */
+static PyObject *read_v2(PyObject *self, PyObject *body)
+{
+    return read_alone(self, body, read_v2_body);
+}
+
 static PyMethodDef methods[] = {
     {"read_v1", read_v1, METH_O, NULL},
     {"read_v2", read_v2, METH_O, NULL},
@@ -181,6 +217,11 @@ static PyType_Spec type_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = type_slots,
 };
+
+int is_body_reader(PyObject *object)
+{
+    return PyType_GetSlot(Py_TYPE(object), Py_tp_dealloc) == (void *)reader_free;
+}
 
 PyObject *body_reader_type(void)
 {

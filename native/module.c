@@ -27,7 +27,7 @@ static int add_contents(PyObject *module)
         add_type(module, "Trees", trees_type()) < 0) {
         return -1;
     }
-    return add_type(module, "BodyReader", body_reader_type());
+    return add_type(module, "BodyReader", body_reader_type()) < 0 ? -1 : add_type(module, "Intake", intake_type());
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -97,7 +97,7 @@ static int read_instances(Decoded *decoded, Scan *scan)
     }
     int taken = TAKEN, more = 1;
     while (more == 1 && taken == TAKEN) {
-        taken = scan_character(scan, open) ? decoded_add_row(decoded) : SLOW;
+        taken = scan_character(scan, open) ? decoded_add_rows(decoded, 1) : SLOW;
         if (taken == TAKEN) {
             taken = open == '{' ? read_object(decoded, scan, seen) : read_list(decoded, scan);
         }
@@ -150,26 +150,11 @@ static int read_body(Decoded *decoded, Scan *scan, int *probabilities)
     return more == 2 && with_instances && scan_finished(scan) ? TAKEN : SLOW;
 }
 
-/* read_v1(body: bytes) -> (rows, numbers: bytearray, texts: tuple of lists, probabilities: bool, None), or None */
-PyObject *read_v1(PyObject *self, PyObject *body)
+int read_v1_body(Decoded *decoded, const char *text, Py_ssize_t size, Asked *asked)
 {
-    if (!PyBytes_Check(body)) {
-        return Py_NewRef(Py_None);
-    }
-    const char *text = PyBytes_AsString(body);
-    Scan scan = {text, text + PyBytes_Size(body)};
-    Decoded decoded;
-    PyObject *result = NULL;
+    Scan scan = {text, text + size};
     int probabilities = 0;
-    int taken = decoded_open(&decoded, (const BodyReader *)self, 1);
-    if (taken == TAKEN) {
-        taken = read_body(&decoded, &scan, &probabilities);
-    }
-    if (taken == TAKEN) {
-        result = decoded_result(&decoded, PyBool_FromLong(probabilities), Py_NewRef(Py_None));
-    } else if (taken == SLOW) {
-        result = Py_NewRef(Py_None);
-    }
-    decoded_free(&decoded);
-    return result;
+    const int taken = read_body(decoded, &scan, &probabilities);
+    *asked = (Asked){PyBool_FromLong(probabilities), Py_NewRef(Py_None)};
+    return taken;
 }

@@ -42,26 +42,27 @@ typedef struct {
 
 /* A request in the making. */
 typedef struct {
-    Decoded decoded; /* open once the rows are known */
+    Decoded *decoded;
     const BodyReader *reader;
     char *seen; /* (features,): which have had their tensor */
     Py_ssize_t tensors, guess, body_size;
-    int open, matrix;
-    PyObject *outputs, *id; /* None, or a tuple and a str */
+    int begun; /* the rows are known */
+    int matrix;
+    Asked *asked;
 } Request;
 
 static int read_element(Request *request, Scan *scan, const Datatype *datatype, Py_ssize_t row,
                         const Feature *feature)
 {
     if (scan_ahead(scan, 'n')) {
-        return scan_word(scan, "null") ? put_missing(&request->decoded, row, feature) : SLOW;
+        return scan_word(scan, "null") ? put_missing(request->decoded, row, feature) : SLOW;
     }
     if (datatype->class == 's') {
         Piece text;
-        return scan_string(scan, &text) ? put_text(&request->decoded, feature, &text) : SLOW;
+        return scan_string(scan, &text) ? put_text(request->decoded, feature, &text) : SLOW;
     }
     if (datatype->class == 'b') {
-        return read_boolean(&request->decoded, scan, row, feature);
+        return read_boolean(request->decoded, scan, row, feature);
     }
     Number number;
     const int taken = read_number(scan, &number);
@@ -78,18 +79,18 @@ static int read_element(Request *request, Scan *scan, const Datatype *datatype, 
         }
         value = (double)(float)value;
     }
-    return put_number(&request->decoded, row, feature, value);
+    return put_number(request->decoded, row, feature, value);
 }
 
 /* rows x width values, flat or as a list for each row. The features are those from `feature` on. */
 static int read_data(Request *request, Scan *scan, const Tensor *tensor, const Feature *feature, Py_ssize_t width)
 {
-    const Py_ssize_t rows = request->decoded.rows;
+    const Py_ssize_t rows = request->decoded->rows;
     if (!scan_character(scan, '[')) {
         return SLOW;
     }
     const int nested = tensor->dimensions == 2 && scan_ahead(scan, '[');
-    for (Py_ssize_t row = 0; row < rows; row++) {
+    for (Py_ssize_t row = request->decoded->first; row < rows; row++) {
         if (nested && !scan_character(scan, '[')) {
             return SLOW;
         }
@@ -113,18 +114,16 @@ static int read_data(Request *request, Scan *scan, const Tensor *tensor, const F
 /* Begin the batch with the first tensor's rows; the others must have as many. */
 static int begin(Request *request, Py_ssize_t rows)
 {
-    if (request->open) {
-        return rows == request->decoded.rows ? TAKEN : SLOW;
+    Decoded *decoded = request->decoded;
+    if (request->begun) {
+        return rows == decoded->rows - decoded->first ? TAKEN : SLOW;
     }
     /* Every value of every feature takes a byte and a comma of the body. */
-    const BodyReader *reader = request->reader;
-    if (rows < 1 || rows > reader->most_rows || rows > request->body_size / reader->feature_count) {
+    if (rows < 1 || rows > request->body_size / request->reader->feature_count) {
         return SLOW;
     }
-    request->open = 1;
-    const int opened = decoded_open(&request->decoded, reader, rows);
-    request->decoded.rows = rows;
-    return opened;
+    request->begun = 1;
+    return decoded_add_rows(decoded, rows);
 }
 
 static int fits(const Datatype *datatype, const Feature *features, Py_ssize_t count)
@@ -385,8 +384,8 @@ static int read_outputs(Request *request, Scan *scan)
     for (Py_ssize_t i = 0; i < count; i++) {
         PyTuple_SetItem(names, i, Py_NewRef(request->reader->outputs[wanted[i]].object));
     }
-    Py_DECREF(request->outputs);
-    request->outputs = names;
+    Py_DECREF(request->asked->wanted);
+    request->asked->wanted = names;
     return TAKEN;
 }
 
@@ -404,8 +403,8 @@ static int read_id(Request *request, Scan *scan)
         Py_XDECREF(id);
         return id == NULL ? FAILED : SLOW;
     }
-    Py_DECREF(request->id);
-    request->id = id;
+    Py_DECREF(request->asked->id);
+    request->asked->id = id;
     return TAKEN;
 }
 
@@ -457,31 +456,12 @@ static int read_body(Request *request, Scan *scan)
     return more == 2 && request->tensors && scan_finished(scan) ? TAKEN : SLOW;
 }
 
-/* read_v2(body: bytes) -> (rows, numbers: bytearray, texts: tuple of lists, outputs: tuple of str or None,
- * id: str or None), or None */
-PyObject *read_v2(PyObject *self, PyObject *body)
+int read_v2_body(Decoded *decoded, const char *text, Py_ssize_t size, Asked *asked)
 {
-    if (!PyBytes_Check(body)) {
-        return Py_NewRef(Py_None);
-    }
-    const char *text = PyBytes_AsString(body);
-    Scan scan = {text, text + PyBytes_Size(body)};
-    Request request = {.reader = (const BodyReader *)self,
-                       .body_size = PyBytes_Size(body),
-                       .outputs = Py_NewRef(Py_None),
-                       .id = Py_NewRef(Py_None)};
-    PyObject *result = NULL;
+    Scan scan = {text, text + size};
+    Request request = {.decoded = decoded, .reader = decoded->reader, .body_size = size, .asked = asked};
+    *asked = (Asked){Py_NewRef(Py_None), Py_NewRef(Py_None)};
     const int taken = read_body(&request, &scan);
-    if (taken == TAKEN) {
-        result = decoded_result(&request.decoded, Py_NewRef(request.outputs), Py_NewRef(request.id));
-    } else if (taken == SLOW) {
-        result = Py_NewRef(Py_None);
-    }
-    if (request.open) {
-        decoded_free(&request.decoded);
-    }
     PyMem_Free(request.seen);
-    Py_DECREF(request.outputs);
-    Py_DECREF(request.id);
-    return result;
+    return taken;
 }

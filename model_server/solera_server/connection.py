@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from solera_server.message import JSON, Request, Response, error_response, write_head
+from solera_server.message import JSON, Head, Request, Response, error_response, write_head
+from solera_server.plain_turn import FIRST
 from solera_server.reader import RequestReader
 
 if TYPE_CHECKING:
     from solera_server.http_server import HttpServer
-    from solera_server.message import Head
+    from solera_server.plain_turn import PlainTurn
+
+log = logging.getLogger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_SECONDS = 2.0
@@ -30,6 +34,8 @@ class _State(enum.Enum):
 
 
 _OPEN = _State.OPEN  # an attribute of an enum class costs a look-up more
+_PLAIN = Request(Head(), b"", 0.0, lambda _request, _response: None)
+"""Stands for a request that the plain turn has taken."""
 
 
 class Connection(asyncio.Protocol):
@@ -40,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._limits = server.limits
         self._reader = RequestReader(server.shared, self._respond, self._go_on)
         self._pending = self._reader.pending
+        self._plain: PlainTurn | None = server.plain
         self._transport: Any = None
         self._state = _OPEN
         self._expires = server.connection_deadline()
@@ -58,6 +65,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is _OPEN:
+            plain = self._plain
+            if plain is not None and self._current is None and self._writable and self._reader.between:
+                taken = plain.take(data, perf_counter(), self)
+                if taken:
+                    self._current = _PLAIN
+                    if taken == FIRST:
+                        plain.begin()
+                    return
             self._reader.feed(data)
             if self._pending:
                 self._advance()
@@ -68,11 +83,11 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._state = _State.CLOSED
-        if self._current is not None:
+        if self._current is not None and self._current is not _PLAIN:
             self._current.abandoned = True
             self._current.body = b""  # it may wait in a queue, and its bytes are no longer counted
             self._release(self._current)
-            self._current = None
+        self._current = None
         self._drop()
         self._server.forget(self)
 
@@ -144,6 +159,38 @@ class Connection(asyncio.Protocol):
         if close:
             self._drop()
             self._finish_writing()
+
+    def answer(self, body: bytes, request_id: bytes | None, now: float) -> bool:
+        """Send the answer to what the plain turn has taken; False where the client has gone."""
+        if self._current is not _PLAIN:
+            return False
+        try:
+            server = self._server
+            self._current = None
+            self._since = now
+            if server.draining or now >= self._expires:
+                head = Head()
+                head.request_id = request_id
+                self._write(Response(200, body), head, close=True)
+                self._drop()
+                self._finish_writing()
+            elif request_id is None:
+                self._transport.write(b"%b%d\r\n\r\n%b" % (server.good_head, len(body), body))
+            else:
+                named = (server.good_head, len(body), request_id, body)
+                self._transport.write(b"%b%d\r\nx-request-id: %b\r\n\r\n%b" % named)
+            if self._pending or not self._reading:
+                self._advance()
+        except Exception:  # it must not raise: other connections wait for their answers
+            log.exception("an answer was not delivered")
+        return True
+
+    def go_carefully(self, head: Head, body: bytes, received: float) -> None:
+        """Handle in the ordinary way what the plain turn has taken."""
+        if self._current is _PLAIN:
+            self._current = None
+            self._pending.appendleft(Request(head, body, received, self._respond))
+            self._advance()
 
     def _write(self, response: Response, head: Head | None, *, close: bool) -> None:
         request_id = None if head is None else head.request_id

@@ -7,7 +7,6 @@ large requests are folded in pieces, one a turn of the loop.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass
 from itertools import chain
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from solera_core.baseline import LABEL, SCORE, Baseline, score
 from solera_core.counters import CORRECT, ERROR, LABELS, OUTCOME_FIELDS, SQUARED_ERROR, Layout, OutcomeKey
 from solera_core.histogram import CategoricalBins
-from solera_core.units import BUCKETS, GROUP_SHIFT, GROUPS, unit_hash
+from solera_core.units import BUCKETS, GROUP_SHIFT, GROUPS
 from solera_server.counter_memory import (
     GRACE_SECONDS,
     MAX_ARMS,
@@ -29,16 +28,17 @@ from solera_server.counter_memory import (
     arm_names,
     outcome_names,
 )
+from solera_server.subjects import MORE_ARMS, NOBODY, UNIT, arm_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from solera_core.histogram import Bins
     from solera_core.schema import Schema
     from solera_server.batch import Batch
     from solera_server.predictor import Outputs
+    from solera_server.subjects import Arm, Subject
 
-NO_ARM, SHADOW_ARM, MORE_ARMS = "none", "shadow", "~more"
 MAX_BINS = 4096
 """Features are counted in the schema's order as far as this many bins go."""
 MAX_NOTED = 512
@@ -46,17 +46,6 @@ MAX_NOTED = 512
 MAX_CELLS = 65_536
 """Rows times columns that are folded in one turn of the loop."""
 _MAX_CLASSES = 100
-_ARM = re.compile(rb"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-_EPOCH = re.compile(rb"[0-9]{1,15}")
-
-
-class Names(NamedTuple):
-    """Names of the headers, lower case, by which the route tells arm and epoch, and the client its unit."""
-
-    arm: bytes = b"x-solera-arm"
-    epoch: bytes = b"x-solera-weight-epoch"
-    shadow: bytes = b"x-solera-shadow"
-    unit: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,66 +96,43 @@ def _prediction_bins(schema: Schema, baseline: Baseline | None) -> list[tuple[st
     return [] if classes is None else [(LABEL, CategoricalBins(classes[:_MAX_CLASSES]))]
 
 
-NOBODY, UNIT, DRAWN = 0, 1, 2
-
-Arm = tuple[bytes | None, bytes | None, bool]
-"""The headers that name arm and weight epoch, as they came, and whether the request is a copy."""
-
-
-class Subject(NamedTuple):
-    """
-    Whom a request counts for. ``number`` is the hash of its unit (``kind`` UNIT).
-
-    A request without a unit is a unit of its own: its number is drawn (DRAWN), 0 until then (NOBODY).
-    """
-
-    arm: Arm
-    kind: int
-    number: int
-
-
 class Noted(NamedTuple):
-    """An answered request; ``moment`` is a reading of the steady clock."""
+    """
+    Requests that were answered at one ``moment``, a reading of the steady clock.
 
-    subject: Subject
-    status: int
-    seconds: float
+    Sequences have an item for each request; their rows follow each other in the batch and the outputs.
+    """
+
+    subjects: Sequence[Subject]
+    statuses: Sequence[int]
+    seconds: Sequence[float]
     moment: float
+    rows: Sequence[int]
     batch: Batch | None
     outputs: Outputs | None
 
+    def apart(self) -> Iterator[Noted]:
+        """Yield each request by itself."""
+        stop = 0
+        for subject, status, taken, rows in zip(
+            self.subjects, self.statuses, self.seconds, self.rows, strict=True
+        ):
+            start, stop = stop, stop + rows
+            batch = None if self.batch is None else self.batch.slice(start, stop)
+            outputs = self.outputs and {name: array[start:stop] for name, array in self.outputs.items()}
+            yield Noted((subject,), (status,), (taken,), self.moment, (rows,), batch, outputs)
 
-Item = tuple[Subject, int, float, float, "Batch | None", "Outputs | None"]
+
+Item = tuple[
+    "Sequence[Subject]",
+    "Sequence[int]",
+    "Sequence[float]",
+    float,
+    "Sequence[int]",
+    "Batch | None",
+    "Outputs | None",
+]
 """What Noted holds: a plain tuple is made faster."""
-
-
-class Identity:
-    """Reads arm and unit of a request from its headers."""
-
-    def __init__(self, names: Names, key: bytes) -> None:
-        self._names, self._key = names, key
-
-    def subject(self, headers: Mapping[bytes, bytes]) -> Subject:
-        """Return whom a request with these headers counts for."""
-        names, get = self._names, headers.get
-        shadow = names.shadow in headers
-        if not shadow:
-            # Envoy marks the host of copies so.
-            host = get(b"host", b"")
-            shadow = b"-shadow" in host and host.partition(b":")[0].endswith(b"-shadow")
-        raw = get(names.unit) if names.unit is not None else None
-        arm = (get(names.arm), get(names.epoch), shadow)
-        return Subject(arm, UNIT, unit_hash(raw, self._key)) if raw else Subject(arm, NOBODY, 0)
-
-
-def arm_key(arm: Arm) -> tuple[str, int]:
-    """Return name and weight epoch of an arm; what is not written as the route writes it is no arm."""
-    name, epoch, shadow = arm
-    known = name is not None and _ARM.fullmatch(name) and epoch is not None and _EPOCH.fullmatch(epoch)
-    number = int(epoch) if known and epoch is not None else 0
-    if shadow:
-        return SHADOW_ARM, number
-    return (name.decode(), number) if known and name is not None else (NO_ARM, 0)
 
 
 class _Open:
@@ -276,20 +242,24 @@ class Counters:
         self._thresholds = what.layout.thresholds
         self._columns = max(1, len(what.numbers) + len(what.texts) + len(what.outputs))
         self._piece = max(1, MAX_CELLS // self._columns)
-        self._cells = 0
+        self._requests = self._cells = 0
         self._random = np.random.default_rng()
 
     def note(self, noted: Item) -> bool:
-        """Note an answered request; True when it is time to fold."""
-        waiting, batch = self._noted, noted[4]
-        waiting.append(noted)
+        """Note answered requests; True when it is time to fold."""
+        batch = noted[5]
         if batch is not None:
             self._cells += batch.rows
-        return len(waiting) >= MAX_NOTED or self._cells >= self._piece
+            if batch.rows > self._piece and len(noted[0]) > 1:
+                self._noted.extend(Noted(*noted).apart())
+                return True
+        self._noted.append(noted)
+        self._requests += len(noted[0])
+        return self._requests >= MAX_NOTED or self._cells >= self._piece
 
     def fold(self) -> bool:
         """Count what was noted, and one piece of a large request; True while there is more to fold."""
-        noted, self._noted, self._cells = self._noted, [], 0
+        noted, self._noted, self._requests, self._cells = self._noted, [], 0, 0
         start = 0
         while start < len(noted):
             number = self._number(noted[start][3])
@@ -335,29 +305,31 @@ class Counters:
         return window
 
     def _fold(self, noted: list[Item], window: _Open) -> None:
-        subjects, statuses, seconds, moments, batches, outputs = zip(*noted, strict=True)
-        count = len(noted)
-        arm, number, has_unit = self._subjects(subjects, window)
+        subjects, statuses, seconds, moments, sizes, batches, outputs = zip(*noted, strict=True)
+        arm, number, has_unit = self._subjects([*chain.from_iterable(subjects)], window)
         bucket = (number % np.uint64(BUCKETS)).astype(np.intp)
-        rows = np.fromiter([0 if batch is None else batch.rows for batch in batches], np.intp, count)
-        self._tally(window, arm * BUCKETS + bucket, rows, statuses, seconds)
+        rows = np.array([*chain.from_iterable(sizes)], np.intp)
+        index = arm * BUCKETS + bucket
+        self._tally(window, index, rows, [*chain.from_iterable(statuses)], [*chain.from_iterable(seconds)])
         if has_unit.any():
             window.add_units(arm[has_unit], number[has_unit])
         if not rows.any():
             return
         group = ((number >> np.uint64(GROUP_SHIFT)) % np.uint64(GROUPS)).astype(np.intp)
+        place = np.repeat(np.arange(len(noted)), [len(one) for one in subjects])
         if not has_unit.all():
-            group = np.where(has_unit, group, self._subwindows(np.fromiter(moments, np.float64, count)))
-        large = rows > self._piece
-        if large.any():
-            for index in np.flatnonzero(large).tolist():
-                self._large.append((Noted(*noted[index]), int(group[index])))
-        chosen = np.flatnonzero((rows > 0) & ~large)
-        if len(chosen):
+            group = np.where(has_unit, group, self._subwindows(np.array(moments)[place]))
+        large = rows > self._piece  # and so a request by itself: ``note`` sees to that
+        for request in np.flatnonzero(large).tolist():
+            self._large.append((Noted(*noted[place[request]]), int(group[request])))
+        chosen = (rows > 0) & ~large
+        if chosen.any():
+            kept, of = np.unique(place[chosen], return_inverse=True)
             self._count(
                 window,
-                [batches[index] for index in chosen.tolist()],
-                [outputs[index] for index in chosen.tolist()],
+                [batches[index] for index in kept.tolist()],
+                [outputs[index] for index in kept.tolist()],
+                of=of,
                 rows=rows[chosen],
                 arm=arm[chosen],
                 group=group[chosen],
@@ -400,11 +372,11 @@ class Counters:
 
         add(0, np.bincount(index, minlength=size))
         add(1, np.bincount(index, weights=rows, minlength=size))
-        status = np.fromiter(statuses, np.intp, len(index))
+        status = np.array(statuses, np.intp)
         if status.max() >= 400:
             add(2, np.bincount(index[(status >= 400) & (status < 500)], minlength=size))
             add(3, np.bincount(index[status >= 500], minlength=size))
-        taken = np.fromiter(seconds, np.float64, len(index))
+        taken = np.array(seconds, np.float64)
         longest = taken.max()
         for place, threshold in enumerate(self._thresholds):
             if longest > threshold:
@@ -416,11 +388,16 @@ class Counters:
         batches: Sequence[Batch],
         outputs: Sequence[Outputs],
         *,
+        of: NDArray[np.intp],
         rows: NDArray[np.intp],
         arm: NDArray[np.intp],
         group: NDArray[np.intp],
     ) -> None:
-        """Count features and predictions of requests; arrays have an item for each request."""
+        """
+        Count features and predictions of requests.
+
+        Arrays have an item for each request; ``of`` says in which of the batches its rows are.
+        """
         what, single = self._what, bool((rows == 1).all())
         group_of_row = group if single else np.repeat(group, rows)
         base = group_of_row * self._memory.bins
@@ -436,7 +413,7 @@ class Counters:
             features += np.bincount(np.concatenate(found), minlength=len(features)).astype(np.uint32)
         for name, start, kind in what.outputs:
             cell = arm * GROUPS + group
-            self._count_output(window, (name, start, kind), outputs, rows=rows, cell=cell)
+            self._count_output(window, (name, start, kind), outputs, of=of, rows=rows, cell=cell)
 
     def _count_output(
         self,
@@ -444,6 +421,7 @@ class Counters:
         output: tuple[str, int, Bins],
         outputs: Sequence[Outputs],
         *,
+        of: NDArray[np.intp],
         rows: NDArray[np.intp],
         cell: NDArray[np.intp],
     ) -> None:
@@ -452,11 +430,11 @@ class Counters:
         try:
             found = [arrays[source] for arrays in outputs]
         except KeyError:  # not every request asked for it
-            have = [index for index, arrays in enumerate(outputs) if source in arrays]
-            if not have:
+            have = np.array([source in arrays for arrays in outputs])
+            if not have.any():
                 return
-            found = [outputs[index][source] for index in have]
-            rows, cell = rows[have], cell[have]
+            found = [arrays[source] for arrays in outputs if source in arrays]
+            rows, cell = rows[have[of]], cell[have[of]]
         values = np.concatenate(found)
         if name == SCORE:
             values = score(values)
@@ -477,10 +455,20 @@ class Counters:
         piece = {name: array[:stop] for name, array in outputs.items()}
         window = self._window(self._number(noted.moment))
         # The window may have changed meanwhile: its places are its own.
-        arm = window.arm(noted.subject.arm)
-        one = {"rows": np.array([stop]), "arm": np.array([arm]), "group": np.array([group])}
-        self._count(window, [batch.slice(0, stop)], [piece], **one)
+        arm = window.arm(noted.subjects[0].arm)
+        of, rows = np.array([0]), np.array([stop])
+        self._count(
+            window,
+            [batch.slice(0, stop)],
+            [piece],
+            of=of,
+            rows=rows,
+            arm=np.array([arm]),
+            group=np.array([group]),
+        )
         if stop < batch.rows:
             rest = {name: array[stop:] for name, array in outputs.items()}
-            left = noted._replace(batch=batch.slice(stop, batch.rows), outputs=rest)
+            left = noted._replace(
+                rows=(batch.rows - stop,), batch=batch.slice(stop, batch.rows), outputs=rest
+            )
             self._large.appendleft((left, group))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -39,6 +41,14 @@ def single_label(array: NDArray[Any]) -> str | None:
     return value if type(value) is str else None
 
 
+def split(outputs: Mapping[str, NDArray[Any]], stops: Iterable[int]) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the outputs of one request after another; ``stops`` has the end of each one's rows."""
+    start = 0
+    for stop in stops:
+        yield {name: array[start:stop] for name, array in outputs.items()}
+        start = stop
+
+
 class TensorTexts:
     """Writes output tensors of V2 as JSON; remembers what stands before the data, which seldom differs."""
 
@@ -59,6 +69,19 @@ class TensorTexts:
             tensor = {"name": name, "shape": array.shape, "datatype": datatype(array.dtype), "data": None}
             head = self._heads[key] = orjson.dumps(tensor).removesuffix(b"null}")
         return b"%b%b}" % (head, orjson.dumps(json_values(array)))
+
+    def rows(self, name: str, array: NDArray[Any]) -> list[bytes]:
+        """Return what ``text`` returns for each row by itself."""
+        values, width = json_values(array), array.size // len(array)
+        if array.ndim == 1 and all(type(value) is str for value in values):
+            return [_label_tensor(name, value) for value in values]
+        first = self.text(name, array[:1])
+        # What stands before the data is the same for all rows.
+        head = first[: len(first) - len(orjson.dumps(values[:width])) - 1]
+        return [
+            b"%b%b}" % (head, orjson.dumps(values[start : start + width]))
+            for start in range(0, len(values), width)
+        ]
 
 
 @lru_cache(256)

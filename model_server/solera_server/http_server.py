@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from solera_server.access_log import Noting
     from solera_server.certificates import Certificates
     from solera_server.limits import Limits
+    from solera_server.plain_turn import PlainTurn
     from solera_server.predicting import Recorder
     from solera_server.router import Router
     from solera_server.tls import TlsListener
@@ -54,7 +55,7 @@ class _Cut(asyncio.Protocol):
 
 class HttpServer:
     """
-    Serve ``router`` on a port.
+    Serve ``router`` on a port; ``plain`` takes and answers what it knows without the router.
 
     ``draining`` makes every response end its connection. Use on one event loop only.
     """
@@ -66,17 +67,22 @@ class HttpServer:
         observer: Observer | None = None,
         recorder: Recorder | None = None,
         access: Noting | None = None,
+        *,
+        plain: PlainTurn | None = None,
     ) -> None:
         self.access = access
         self.limits = limits
         self.draining = False
-        self.shared = Shared(router, limits)
+        self.plain = plain
+        self.shared = Shared(router, limits, plain)
         self._observer = observer
         self._recorder = recorder
         self._unread: dict[Connection, int] = {}
         """Bytes that clients have not taken, of the connections where that holds up answers."""
         self._set_date()
         self._connections: set[Connection] = set()
+        if plain is not None:
+            plain.connections = self._connections
         self._turned_away: set[Connection] = set()
         self._full_until = 0.0
         """Until then no connection can make room for another."""

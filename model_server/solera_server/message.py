@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from solera_server.batch import Batch
-    from solera_server.counters import Subject
     from solera_server.predictor import Outputs
     from solera_server.router import Route
+    from solera_server.subjects import Subject
 
     Respond = Callable[["Request", "Response"], None]
 

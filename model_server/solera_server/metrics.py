@@ -20,7 +20,7 @@ from solera_server.process_metrics import process_families
 from solera_server.shared import Field, SharedCounters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram, seconds."""
@@ -128,6 +128,15 @@ class Metrics:
             waiting.append(seconds)
             if len(waiting) >= _TOGETHER:
                 self._sort(protocol, waiting)
+
+    def answered_together(self, protocol: str, status: int, seconds: Sequence[float]) -> None:
+        """Count answers of one kind."""
+        requests, key = self._requests, (protocol, status)
+        requests[key] = requests.get(key, 0) + len(seconds)
+        waiting = self._seconds.setdefault(protocol, [])
+        waiting += seconds
+        if len(waiting) >= _TOGETHER:
+            self._sort(protocol, waiting)
 
     def _sort(self, protocol: str, waiting: list[float]) -> None:
         """Put latencies into their histogram; many at once cost a fraction of each by itself."""

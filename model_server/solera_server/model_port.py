@@ -82,7 +82,11 @@ class ModelPort:
             recorder=recorder,
             extra_routes={**others, **openapi.routes(options.name, version, loaded, options.limits, others)},
         )
-        server = self._server = HttpServer(serving.router(), options.limits, metrics, recorder, self._access)
+        # Traces and lines of the access log need each request by itself.
+        plain = None if self._access.on else serving.plain_turn(loop)
+        server = self._server = HttpServer(
+            serving.router(), options.limits, metrics, recorder, self._access, plain=plain
+        )
         metrics.watch("solera_server_in_flight_requests", lambda: self.scheduler.in_flight)
         metrics.watch("solera_server_queued_requests", lambda: self.scheduler.queued)
         metrics.watch("solera_server_connections", lambda: server.connections)

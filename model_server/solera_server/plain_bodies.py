@@ -41,7 +41,9 @@ class PlainBodies:
     def __init__(
         self, layout: Layout, most_rows: int, json_depth: int, model: str = "", outputs: tuple[str, ...] = ()
     ) -> None:
-        self._width = len(layout.numbers)
+        self.width = len(layout.numbers)
+        self.reader: Any = None
+        """The extension's own; None where no body is plain."""
         self.read_v1: Callable[[bytes], Found | None] = _nothing
         self.read_v2: Callable[[bytes], Found | None] = _nothing
         features = layout.features
@@ -53,11 +55,12 @@ class PlainBodies:
             reader = BodyReader(names, "".join(kinds).encode(), model, outputs, most_rows)
         except UnicodeEncodeError:
             return  # half a surrogate pair in a name, which no body can hold
+        self.reader = reader
         self.read_v1, self.read_v2 = reader.read_v1, reader.read_v2
 
     def matrix(self, rows: int, numbers: bytearray) -> NDArray[np.float64]:
         """Return the numbers in the shape that a batch has, in the same memory."""
-        return np.ndarray((rows, self._width), _FLOAT64, numbers)
+        return np.ndarray((rows, self.width), _FLOAT64, numbers)
 
 
 def _nothing(_body: bytes) -> Found | None:

@@ -11,8 +11,11 @@ from solera_server.message import JSON, RECEIPT_HEADER, Request, Response, error
 from solera_server.router import Route
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from solera_server.batch import Batch
     from solera_server.codec import Call, Codec
+    from solera_server.message import Head
     from solera_server.metrics import Metrics
     from solera_server.predictor import Outputs
 
@@ -21,6 +24,22 @@ log = logging.getLogger(__name__)
 
 class Recorder(Protocol):
     """Is told of every prediction, on the event loop; what takes long it puts off."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is added to an answer, so that ``turn`` is all that needs to be called."""
+
+    def turn(
+        self,
+        heads: Sequence[Head],
+        rows: Sequence[int],
+        batch: Batch,
+        outputs: Outputs,
+        *,
+        since: Sequence[float],
+        now: float,
+    ) -> None:
+        """Is told of requests that were answered together, ``since`` seconds after they came."""
 
     def record(self, request: Request, batch: Batch, outputs: Outputs) -> tuple[tuple[bytes, bytes], ...]:
         """Return further headers of the response. ``outputs`` are those that the request asked for."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from solera_server.limits import Limits
     from solera_server.message import Respond
+    from solera_server.plain_turn import PlainTurn
     from solera_server.router import Router
 
 # Two of these in one request are an attempt to be read in two ways.
@@ -44,10 +45,10 @@ class _Refused(Exception):  # noqa: N818 - stops the parser from inside a callba
 class Shared:
     """What the readers of a port's connections have in common."""
 
-    def __init__(self, router: Router, limits: Limits) -> None:
+    def __init__(self, router: Router, limits: Limits, plain: PlainTurn | None = None) -> None:
         self.router = router
         self.limits = limits
-        self.known = KnownHeads(limits.body_bytes, limits.header_bytes)
+        self.known = KnownHeads(limits.body_bytes, limits.header_bytes, plain)
         self.bodies = Budget(max(limits.bodies_bytes, limits.body_bytes))
 
 
@@ -85,6 +86,11 @@ class RequestReader:
         self._held = 0
         self._body_framing: bytes | None = None  # of a body behind a head that asks for an upgrade
         self._refusal: Response | None = None
+
+    @property
+    def between(self) -> bool:
+        """Whether what arrives next is the beginning of a request, and nothing waits before it."""
+        return not (self.receiving or self.pending or self.last)
 
     def feed(self, data: bytes) -> None:
         """Read the bytes that arrived; nothing after the ``last`` request."""

@@ -21,18 +21,7 @@ from solera_core.units import bucket
 from solera_server.batch import Batch
 from solera_server.counter_memory import Boot, CounterMemory
 from solera_server.counter_report import CounterReport
-from solera_server.counters import (
-    DRAWN,
-    NOBODY,
-    UNIT,
-    Counters,
-    Identity,
-    Item,
-    Names,
-    Subject,
-    arm_key,
-    counted,
-)
+from solera_server.counters import Counters, Item, counted
 from solera_server.exposition import Family
 from solera_server.feedback import Feedback, Label
 from solera_server.message import RECEIPT_HEADER
@@ -52,9 +41,10 @@ from solera_server.prediction_log import (
 from solera_server.receipt_keys import WatchedKeys
 from solera_server.replay import ReplayTable
 from solera_server.router import Route
+from solera_server.subjects import DRAWN, NOBODY, UNIT, Identity, Names, Subject, arm_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from solera_core.schema import Schema
     from solera_core.store import Store
@@ -246,14 +236,37 @@ class Recorder:
         if protocol not in _PREDICTING:
             return
         recorded = request.recorded
+        taken = (now - request.received,)
         noted: Item
         if recorded is not None:
             subject, batch, outputs = recorded
-            noted = (subject, status, now - request.received, now, batch, outputs)
+            noted = ((subject,), (status,), taken, now, (batch.rows,), batch, outputs)
         elif request.head.method == b"POST":
-            noted = (self._subject(request.head), status, now - request.received, now, None, None)
+            noted = ((self._subject(request.head),), (status,), taken, now, (0,), None, None)
         else:
             return
+        self._take_note(noted)
+
+    @property
+    def plain(self) -> bool:
+        """Whether predictions are counted and nothing else, so that ``turn`` is all that is needed."""
+        return self._issuer is None and self._log is None
+
+    def turn(
+        self,
+        heads: Sequence[Head],
+        rows: Sequence[int],
+        batch: Batch,
+        outputs: Outputs,
+        *,
+        since: Sequence[float],
+        now: float,
+    ) -> None:
+        """Note requests that were predicted and answered together, ``since`` seconds after they came."""
+        subjects = [head.subject or self._subject(head) for head in heads]
+        self._take_note((subjects, (200,) * len(subjects), since, now, rows, batch, outputs))
+
+    def _take_note(self, noted: Item) -> None:
         if self._note(noted):
             self._fold_some()
         elif not self._scheduled:

@@ -24,13 +24,15 @@ class Route:
 
     ``handler`` runs on the event loop and returns a response, or None when it will call
     ``request.respond`` later. ``protocol`` labels the metrics. ``reads_json`` says that a body is
-    expected, and of which type; ``reads_binary`` that binary tensors may stand behind its JSON.
+    expected, and of which type; ``reads_binary`` that binary tensors may stand behind its JSON; ``predicts``
+    that a plain body (plain_bodies.py) may be predicted together with others.
     """
 
     handler: Callable[[Request], Response | None]
     protocol: str
     reads_json: bool = False
     reads_binary: bool = False
+    predicts: bool = False
 
 
 class Router:

@@ -19,11 +19,13 @@ from solera_server.worker import MERGED_JOBS, Task, Worker
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
-    from solera_server.batch import Layout
+    from solera_server.batch import Batch, Layout
     from solera_server.job import Job
     from solera_server.limits import Limits
-    from solera_server.predictor import Predictor
+    from solera_server.plain_turn import PlainTurn
+    from solera_server.predictor import Outputs, Predictor
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ before them (reading, decoding, turning away), within these bounds. So most of t
 taken however much is turned away, and who is turned away learns it soon.
 """
 _ANSWER_SECONDS = 30e-6
+_PLAIN_REQUESTS = 500
+"""How many plain requests a turn takes at most; answering one takes some 10 microseconds."""
 
 
 class Scheduler:
@@ -65,7 +69,9 @@ class Scheduler:
         """For how long the first of those has waited, at the end of the last turn."""
         self._turn_ended = 0.0
         self._lanes = [_Backlog(), _Backlog()]
-        self.in_flight = 0
+        self._in_flight = 0
+        self.plain: PlainTurn | None = None
+        """Takes short requests by itself, within ``room``; refreshed when that changes."""
 
     def start(self) -> None:
         self._worker.start()
@@ -83,9 +89,13 @@ class Scheduler:
         self._worker.serve(predictor, self._costs)
 
     @property
+    def in_flight(self) -> int:
+        return self._in_flight + (0 if self.plain is None else len(self.plain))
+
+    @property
     def queued(self) -> int:
         """How many jobs have not been begun."""
-        return self._worker.queued + len(self._arrived)
+        return self._worker.queued + len(self._arrived) + (0 if self.plain is None else len(self.plain))
 
     def busy_seconds(self) -> float:
         """For how long the call in the thread has been running; 0 when none does."""
@@ -107,6 +117,28 @@ class Scheduler:
             return self._submit_short(job)
         return self._submit_long(job)
 
+    def room(self) -> tuple[int, int, int]:
+        """
+        Return what may be taken for one turn of the loop without a job: rows of a request, rows, requests.
+
+        Nothing while there is more than fits into a turn, or where no prediction is short: whether a request
+        must wait, or is turned away, is decided for each job.
+        """
+        if not self._short_rows or self._behind:
+            return 0, 0, 0
+        free = self._limits.in_flight - self._in_flight
+        return self._short_rows, self._costs.rows_within(_TURN_SECONDS), min(free, _PLAIN_REQUESTS)
+
+    def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
+        """Predict what was taken for a turn, on the loop. Raises what the predictor raises."""
+        if self._predictor is None:
+            raise AssertionError("there is a predictor before there are requests")
+        started = perf_counter()
+        found = self._predictor.predict(batch, outputs)
+        self._costs.observe(batch.rows, perf_counter() - started)
+        self._measure_short()
+        return found
+
     def _submit_short(self, job: Job) -> int | None:
         # The estimate says what those that wait will take, the clock what else takes the loop's time.
         wait = max(self._arrived_seconds, self._behind)
@@ -121,7 +153,7 @@ class Scheduler:
         rows = job.call.batch.rows
         if rows > self._short_rows:
             return self._submit_long(job)
-        self.in_flight += 1
+        self._count(1)
         self._arrived_seconds += rows * self._row_seconds + _ANSWER_SECONDS
         arrived = self._arrived
         arrived.append(job)
@@ -140,7 +172,7 @@ class Scheduler:
         wait = self._wait(large=large)
         if wait > self._limits.wait_seconds:
             return max(1, math.ceil(wait))
-        self.in_flight += 1
+        self._count(1)
         self._lanes[large].add(seconds)
         self._worker.put(Task(job, seconds, large=large))
         return None
@@ -170,7 +202,7 @@ class Scheduler:
         if all_answered(jobs):
             self._costs.observe(sum(map(_rows, jobs)), perf_counter() - started)
             self._measure_short()
-        self.in_flight -= len(jobs)
+        self._count(-len(jobs))
         for job, answer in zip(jobs, answers, strict=True):
             try:
                 job.deliver(answer)
@@ -182,6 +214,14 @@ class Scheduler:
             rows = sum(map(_rows, left))
             self._arrived_seconds = rows * self._row_seconds + len(left) * _ANSWER_SECONDS
             self._loop.call_soon(self._predict_arrived)
+        if self.plain is not None:
+            self.plain.refresh()
+
+    def _count(self, more: int) -> None:
+        before, limit = self._in_flight, self._limits.in_flight
+        self._in_flight = now = before + more
+        if self.plain is not None and max(before, now) > limit - _PLAIN_REQUESTS:
+            self.plain.refresh()
 
     def _measure_short(self) -> None:
         self._short_rows = self._costs.rows_within(_LOOP_SECONDS)
@@ -201,7 +241,7 @@ class Scheduler:
         return jobs, []
 
     def _finished(self, task: Task, answer: Any) -> None:
-        self.in_flight -= 1
+        self._count(-1)
         self._lanes[task.large].remove(task.seconds)
         if answer is not None:
             task.job.deliver(answer)

@@ -10,12 +10,14 @@ from solera_server import __version__, v2
 from solera_server.batch import Layout
 from solera_server.explain import service as explain
 from solera_server.message import Request, Response, error_response, json_response
+from solera_server.plain_turn import PlainTurn
 from solera_server.predicting import Prediction
 from solera_server.predictor import described
 from solera_server.router import Route, Router
 from solera_server.v1 import V1Codec
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
 
     from solera_server.codec import Codec
@@ -44,8 +46,14 @@ class Serving:
     extra_routes: Mapping[str, Mapping[bytes, Route]] = field(default_factory=dict)
     """By path; what other parts of the server answer on the model port."""
 
+    codecs: tuple[V1Codec, v2.V2Codec] = field(init=False)
+
     def __post_init__(self) -> None:
-        self.scheduler.serve(self.loaded.predictor, Layout(self.loaded.schema.features))
+        schema, outputs = self.loaded.schema, self.loaded.predictor.outputs
+        of_v1 = V1Codec(schema, self.limits, outputs)
+        of_v2 = v2.V2Codec(self.name, self.version, schema, outputs, self.limits)
+        object.__setattr__(self, "codecs", (of_v1, of_v2))
+        self.scheduler.serve(self.loaded.predictor, Layout(schema.features))
 
     def router(self) -> Router:
         """Return the routes of the model port."""
@@ -55,8 +63,7 @@ class Serving:
             **v2.model_metadata(self.name, self.version, schema, outputs, platform),
             "parameters": {**described(self.loaded.predictor), **explain.parameters(self.loaded)},
         }
-        predict_v1 = self.predicting(V1Codec(schema, self.limits, outputs))
-        predict_v2 = self.predicting(v2.V2Codec(self.name, self.version, schema, outputs, self.limits))
+        predict_v1, predict_v2 = (self.predicting(codec) for codec in self.codecs)
         server = {"name": "solera", "version": __version__, "extensions": list(v2.EXTENSIONS)}
         v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"
         versioned = f"{v2_model}/versions/{self.version}"
@@ -64,7 +71,7 @@ class Serving:
             "/": _get(_V1, self._alive),
             "/v1/models": _get(_V1, _constant({"models": [self.name]})),
             v1_model: _get(_V1, self._model_ready),
-            f"{v1_model}:predict": {b"POST": Route(predict_v1, _V1, reads_json=True)},
+            f"{v1_model}:predict": {b"POST": Route(predict_v1, _V1, reads_json=True, predicts=True)},
             "/v2": _get(_V2, _constant(server)),
             "/v2/": _get(_V2, _constant(server)),
             "/v2/health/live": _get(_V2, self._server_live),
@@ -73,9 +80,17 @@ class Serving:
         for prefix in (v2_model, versioned):
             routes[prefix] = _get(_V2, _constant(metadata))
             routes[f"{prefix}/ready"] = _get(_V2, self._model_ready)
-            routes[f"{prefix}/infer"] = {b"POST": Route(predict_v2, _V2, reads_json=True, reads_binary=True)}
+            predicting = Route(predict_v2, _V2, reads_json=True, reads_binary=True, predicts=True)
+            routes[f"{prefix}/infer"] = {b"POST": predicting}
         every: dict[str, Mapping[bytes, Route]] = {**routes, **self.extra_routes}
         return Router({path.encode(): methods for path, methods in every.items()}, self._missing)
+
+    def plain_turn(self, loop: asyncio.AbstractEventLoop) -> PlainTurn | None:
+        """Return what takes plain requests; None where it cannot, or where counting is not all."""
+        plain = all(codec.plain.reader is not None for codec in self.codecs)
+        if not plain or (self.recorder is not None and not self.recorder.plain):
+            return None
+        return PlainTurn(loop, self.scheduler, self.codecs, self.metrics, self.recorder)
 
     def predicting(self, codec: Codec) -> Callable[[Request], Response | None]:
         """Return a handler that predicts what the codec makes of a request."""

@@ -13,7 +13,7 @@ import orjson
 
 from solera_server.batch import Batch, InputError, Layout
 from solera_server.codec import Call
-from solera_server.encode import class_name, json_values, single_label
+from solera_server.encode import class_name, json_values, single_label, split
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import Response
 from solera_server.plain_bodies import PlainBodies
@@ -22,7 +22,7 @@ from solera_server.request_size import RequestSize
 from solera_server.rows import decode_columns, decode_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from solera_core.schema import Schema
     from solera_server.limits import Limits
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _FIELDS = frozenset({"instances", "inputs", "parameters"})
 _PROBABILITIES = "probabilities"
 _PARAMETERS = frozenset({_PROBABILITIES})
+_NO_PROBABILITIES = f"parameters.{_PROBABILITIES}: this model gives no probabilities"
 _LABELS: tuple[str, ...] = (PREDICT,)
 _BOTH: tuple[str, ...] = (PREDICT, PREDICT_PROBA)
 
@@ -47,21 +48,42 @@ class V1Codec:
         self._layout = Layout(schema.features)
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
-        self._plain = PlainBodies(self._layout, self._size.rows, limits.json_depth)
+        self.plain = PlainBodies(self._layout, self._size.rows, limits.json_depth)
         self._probabilities = PREDICT_PROBA in outputs
         self._classes = [class_name(label) for label in schema.target.classes or ()]
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
-        plain = self._plain.read_v1(body)
+        plain = self.plain.read_v1(body)
         if plain is None:
             return self.decode_carefully(body, headers)
         rows, numbers, texts, with_probabilities, _ = plain
         if with_probabilities and not self._probabilities:
             return self.decode_carefully(body, headers)
-        batch = Batch(rows, self._plain.matrix(rows, numbers), texts, partial(self._where, body))
+        batch = Batch(rows, self.plain.matrix(rows, numbers), texts, partial(self._where, body))
         if with_probabilities:
             return Call(batch, _BOTH, self._render_probabilities)
         return Call(batch, _LABELS, _render)
+
+    def wanted(self, asked: bool) -> tuple[str, ...]:
+        """Return the outputs that are wanted; ``asked`` says whether probabilities are among them."""
+        if asked and not self._probabilities:
+            raise InputError(_NO_PROBABILITIES)
+        return _BOTH if asked else _LABELS
+
+    def bodies(
+        self,
+        outputs: Outputs,
+        wanted: tuple[str, ...],
+        stops: Sequence[int] | None,
+        _ids: Sequence[str | None] | None,
+    ) -> list[bytes]:
+        """Return the bodies of the answers to requests that were predicted together (see PlainCodec)."""
+        if stops is None and wanted == _LABELS:
+            values = json_values(outputs[PREDICT])
+            return [_label_body(value) if type(value) is str else _body([value]) for value in values]
+        render = _render if wanted == _LABELS else self._render_probabilities
+        ends = stops or range(1, len(outputs[PREDICT]) + 1)
+        return [render(own).body for own in split(outputs, ends)]
 
     def _where(self, body: bytes, row: int, feature: int) -> str:
         return self.decode_carefully(body, {}).batch.where(row, feature)
@@ -109,7 +131,7 @@ class V1Codec:
         if not isinstance(wanted, bool):
             raise InputError(f"parameters.{_PROBABILITIES}: expected true or false, got {shown(wanted)}")
         if wanted and not self._probabilities:
-            raise InputError(f"parameters.{_PROBABILITIES}: this model gives no probabilities")
+            raise InputError(_NO_PROBABILITIES)
         return wanted
 
     def _render_probabilities(self, outputs: Outputs) -> Response:
@@ -128,9 +150,13 @@ def _render(outputs: Outputs) -> Response:
     label = single_label(predictions)
     if label is not None:
         return Response(200, _label_body(label))
-    return Response(200, orjson.dumps({"predictions": json_values(predictions)}))
+    return Response(200, _body(json_values(predictions)))
+
+
+def _body(values: Sequence[Any]) -> bytes:
+    return orjson.dumps({"predictions": values})
 
 
 @lru_cache(256)
 def _label_body(label: str) -> bytes:
-    return orjson.dumps({"predictions": (label,)})
+    return _body((label,))

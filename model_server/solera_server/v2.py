@@ -11,7 +11,7 @@ from solera_server import binary_tensors
 from solera_server.batch import Batch, InputError, Layout
 from solera_server.binary_tensors import Appendix
 from solera_server.codec import Call
-from solera_server.encode import TensorTexts, datatype, json_values
+from solera_server.encode import TensorTexts, datatype, json_values, split
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import LENGTH_HEADER, Response
 from solera_server.plain_bodies import PlainBodies
@@ -25,7 +25,7 @@ from solera_server.tensors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,15 +59,44 @@ class V2Codec:
         self._texts = TensorTexts()
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
-        self._plain = PlainBodies(self._layout, self._size.rows, limits.json_depth, name, outputs)
+        self.plain = PlainBodies(self._layout, self._size.rows, limits.json_depth, name, outputs)
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> Call:
-        plain = self._plain.read_v2(body) if LENGTH_HEADER not in headers else None
+        plain = self.plain.read_v2(body) if LENGTH_HEADER not in headers else None
         if plain is None:
             return self.decode_carefully(body, headers)
         rows, numbers, texts, outputs, request_id = plain
-        batch = Batch(rows, self._plain.matrix(rows, numbers), texts, partial(self._where, body))
+        batch = Batch(rows, self.plain.matrix(rows, numbers), texts, partial(self._where, body))
         return self._call(batch, outputs or self._outputs, _NONE_BINARY, request_id)
+
+    def wanted(self, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Return the outputs that are wanted: all of them where none are named."""
+        return asked or self._outputs
+
+    def bodies(
+        self,
+        outputs: Outputs,
+        wanted: tuple[str, ...],
+        stops: Sequence[int] | None,
+        ids: Sequence[str | None] | None,
+    ) -> list[bytes]:
+        """Return the bodies of the answers to requests that were predicted together (see PlainCodec)."""
+        if stops is None:
+            columns = [self._texts.rows(name, outputs[name]) for name in wanted]
+            tensors = [b",".join(texts) for texts in zip(*columns, strict=True)]
+        else:
+            tensors = [self._tensors(own, wanted) for own in split(outputs, stops)]
+        if ids is None:
+            start = self._start
+            return [b'%b"outputs":[%b]}' % (start, texts) for texts in tensors]
+        return [self._body(texts, request_id) for texts, request_id in zip(tensors, ids, strict=True)]
+
+    def _tensors(self, outputs: Outputs, wanted: tuple[str, ...]) -> bytes:
+        return b",".join([self._texts.text(name, outputs[name]) for name in wanted])
+
+    def _body(self, tensors: bytes, request_id: str | None) -> bytes:
+        own_id = b"" if request_id is None else b'"id":%b,' % orjson.dumps(request_id)
+        return b'%b%b"outputs":[%b]}' % (self._start, own_id, tensors)
 
     def _where(self, body: bytes, row: int, feature: int) -> str:
         return self.decode_carefully(body, {}).batch.where(row, feature)
@@ -150,9 +179,7 @@ class V2Codec:
         self, outputs: Outputs, wanted: tuple[str, ...], binary: frozenset[str], request_id: str | None
     ) -> Response:
         if not binary:
-            own_id = b"" if request_id is None else b'"id":%b,' % orjson.dumps(request_id)
-            tensors = b",".join([self._texts.text(name, outputs[name]) for name in wanted])
-            return Response(200, b'%b%b"outputs":[%b]}' % (self._start, own_id, tensors))
+            return Response(200, self._body(self._tensors(outputs, wanted), request_id))
         response: dict[str, Any] = {"model_name": self._name, "model_version": self._version}
         if request_id is not None:
             response["id"] = request_id

@@ -64,6 +64,9 @@ NATIVE: bool = _kernels is not kernels_numpy
 BodyReader: Callable[..., Any] | None = _kernels.BodyReader if NATIVE else None
 """Reads request bodies, see plain_bodies.py; None without the extension, which alone has it."""
 
+Intake: Callable[..., Any] | None = _kernels.Intake if NATIVE else None
+"""Takes plain requests, see plain_turn.py; None without the extension."""
+
 if TYPE_CHECKING:
     from solera_server.compiled.kernels_numpy import (
         Trees,
@@ -91,6 +94,7 @@ __all__ = [
     "NATIVE",
     "WHY_NOT_NATIVE",
     "BodyReader",
+    "Intake",
     "Trees",
     "category_codes",
     "count_terms",

@@ -38,7 +38,7 @@ __all__ = [
     "weigh_terms",
 ]
 
-INTERFACE = 2
+INTERFACE = 3
 """Of the extension that fits; raised, here and in native/kernels.h, when a function means something else."""
 
 FEW_NUMBERS = 4096

@@ -12,7 +12,8 @@ from solera_core.schema import Feature, Schema, Target
 from solera_server.batch import Layout as BatchLayout
 from solera_server.counter_memory import Boot, CounterMemory
 from solera_server.counter_report import CounterReport
-from solera_server.counters import DRAWN, UNIT, Noted, Subject, counted
+from solera_server.counters import Noted, counted
+from solera_server.subjects import DRAWN, UNIT, Subject
 
 SECONDS = 60
 START = 1_800_000_000 // SECONDS * SECONDS
@@ -70,10 +71,11 @@ def noted(
     }
     good = status == 200
     return Noted(
-        Subject((arm, epoch, False), *((DRAWN, number) if unit is None else (UNIT, unit))),
-        status,
-        seconds,
+        (Subject((arm, epoch, False), *((DRAWN, number) if unit is None else (UNIT, unit))),),
+        (status,),
+        (seconds,),
         moment,
+        (len(rows) if good else 0,),
         batch(rows) if good else None,
         outputs if good else None,
     )

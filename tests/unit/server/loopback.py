@@ -31,8 +31,10 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(loaded: LoadedModel, name: str, limits: Limits | None = None) -> AsyncIterator[Served]:
-    """Serve on the running loop, as a process does, without its signals."""
+async def serve(
+    loaded: LoadedModel, name: str, limits: Limits | None = None, *, turns: bool = True
+) -> AsyncIterator[Served]:
+    """Serve on the running loop, as a process does, without its signals; with or without plain turns."""
     limits = limits or Limits()
     scheduler = Scheduler(asyncio.get_running_loop(), limits)
     scheduler.start()
@@ -41,7 +43,8 @@ async def serve(loaded: LoadedModel, name: str, limits: Limits | None = None) ->
     metrics = Metrics(name, f"{name}-v1")
     routes = explain.routes(name, f"{name}-v1", loaded, limits, asyncio.get_running_loop())
     serving = Serving(name, f"{name}-v1", loaded, scheduler, health, metrics, limits, extra_routes=routes)
-    server = HttpServer(serving.router(), limits, metrics)
+    plain = serving.plain_turn(asyncio.get_running_loop()) if turns else None
+    server = HttpServer(serving.router(), limits, metrics, plain=plain)
     port = await server.listen("127.0.0.1", 0)
     try:
         yield Served(serving, server, port)

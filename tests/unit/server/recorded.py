@@ -88,9 +88,9 @@ class RecordedServer:
 
 @asynccontextmanager
 async def recording_server(
-    trained: Trained, loaded: LoadedModel, options: RecordingOptions, **more: Any
+    trained: Trained, loaded: LoadedModel, options: RecordingOptions, *, turns: bool = True, **more: Any
 ) -> AsyncIterator[RecordedServer]:
-    """Serve on the running loop and record, as a process does."""
+    """Serve on the running loop and record, as a process does; with or without plain turns."""
     name = trained.directory.name
     all_options = Options(
         model=trained.directory,
@@ -124,7 +124,8 @@ async def recording_server(
         recorder=recorder,
         extra_routes=recorder.routes(),
     )
-    server = HttpServer(serving.router(), all_options.limits, metrics, recorder)
+    plain = serving.plain_turn(asyncio.get_running_loop()) if turns else None
+    server = HttpServer(serving.router(), all_options.limits, metrics, recorder, plain=plain)
     port = await server.listen("127.0.0.1", 0)
     served = RecordedServer(f"http://127.0.0.1:{port}", recording, recorder, metrics)
     try:

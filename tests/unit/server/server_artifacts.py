@@ -111,6 +111,21 @@ def write_refusing(directory: Path) -> Trained:
     return _write(directory, schema, model, rows, target=target, examples=rows[:20])
 
 
+def write_cities(directory: Path) -> Trained:
+    """Write a model with a text and a compiled form, which takes no missing size."""
+    rows: list[dict[str, Any]] = [{"size": float(i), "city": ["Porto", "Jerez"][i % 2]} for i in range(60)]
+    schema = Schema(
+        "Classification",
+        Target("buys", "Boolean", (False, True)),
+        (Feature("size", "Float"), Feature("city", "String")),
+    )
+    encode = ("city", OneHotEncoder(handle_unknown="ignore"), ["city"])
+    prepare = ColumnTransformer([("size", "passthrough", ["size"]), encode])
+    model = make_pipeline(prepare, LogisticRegression(max_iter=500))
+    target = np.array([row["size"] > 30 for row in rows])
+    return _write(directory, schema, model, rows, target=target, examples=rows[:20])
+
+
 def write_regression(directory: Path) -> Trained:
     generator = np.random.default_rng(3)
     numbers = generator.normal(size=80)

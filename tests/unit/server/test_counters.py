@@ -17,7 +17,8 @@ from solera_core.schema import Feature, Schema, Target
 from solera_core.units import GROUPS
 from solera_server import counters as module
 from solera_server.counter_report import CounterReport
-from solera_server.counters import Counters, arm_key, counted
+from solera_server.counters import Counters, counted
+from solera_server.subjects import arm_key
 
 
 def one_window(*items, limit=8192):

@@ -84,7 +84,7 @@ def agree(codec: Any, schema: Schema, body: bytes) -> None:
 def taken(codec: Any, body: Any) -> bool:
     """Whether the extension reads a body of V1 or V2."""
     text = body if isinstance(body, bytes) else orjson.dumps(body)
-    read = codec._plain.read_v2 if hasattr(codec, "_wanted") else codec._plain.read_v1
+    read = codec.plain.read_v2 if hasattr(codec, "_wanted") else codec.plain.read_v1
     return read(text) is not None
 
 
@@ -263,7 +263,7 @@ def test_numbers_of_many_digits_are_read_by_the_extension(value: float, digits: 
     text = f"{value:.{digits}g}"
     if "." not in text or "e" in text:
         return
-    found = v1(ONE)._plain.read_v1(b'{"instances":[[%b]]}' % text.encode())
+    found = v1(ONE).plain.read_v1(b'{"instances":[[%b]]}' % text.encode())
     assert found is not None
     assert np.frombuffer(found[1]).tolist() == [float(text)]
 
@@ -349,7 +349,7 @@ def test_hostile_bodies_take_no_more_time_than_their_size() -> None:
         (columnar, b" " * 1_000_000),
     ]
     for codec, body in bodies:
-        read = codec._plain.read_v1 if codec is rowwise else codec._plain.read_v2
+        read = codec.plain.read_v1 if codec is rowwise else codec.plain.read_v2
         start = time.thread_time()
         read(body)
         assert time.thread_time() - start < 0.2, body[:60]

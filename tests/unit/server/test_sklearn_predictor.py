@@ -49,6 +49,12 @@ def batch(trained: Trained, count: int = 1, **changes: dict[int, Any]) -> Batch:
     return batch_of(trained.schema, frame(decode_rows(trained.schema, rows)))
 
 
+@pytest.fixture(autouse=True)
+def a_machine_that_is_never_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that is given up for want of time says nothing about what it would find."""
+    monkeypatch.setattr(predictor_module, "_SEARCH_SECONDS", 60.0)
+
+
 @pytest.mark.parametrize(
     ("changes", "refusal"),
     [

@@ -1,0 +1,228 @@
+"""
+The plain requests of a turn of the loop: taken as they arrive, predicted in one call, answered one by one.
+
+The extension takes what is plainly a head that the parser has read before with a plain body behind it
+(native/intake.c), straight into the batch of the turn. It refuses nothing: what it does not take goes the
+ordinary way, from the same bytes; so do all requests of a turn that the model fails on.
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import compress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from solera_server.batch import Batch
+from solera_server.compiled.kernels import Intake
+from solera_server.known_heads import LENGTH, REQUEST_ID, varied, varying_values
+from solera_server.router import Route
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence, Sized
+
+    from numpy.typing import NDArray
+
+    from solera_server.batch import Texts
+    from solera_server.message import Head
+    from solera_server.metrics import Metrics
+    from solera_server.plain_bodies import PlainBodies
+    from solera_server.predicting import Recorder
+    from solera_server.predictor import Outputs
+    from solera_server.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+PROTOCOLS = ("v1", "v2")
+FIRST = 2
+"""What ``take`` returns for the first request of a turn."""
+_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+_HEAD_END = b"\r\n\r\n"
+_KINDS = {LENGTH: 1, REQUEST_ID: 2}
+
+
+class PlainCodec(Protocol):
+    """What answers the plain requests of a protocol."""
+
+    plain: PlainBodies
+
+    def wanted(self, asked: Any) -> tuple[str, ...]:
+        """Return the outputs that are wanted, from what a body says. Raises InputError."""
+
+    def bodies(
+        self,
+        outputs: Outputs,
+        wanted: tuple[str, ...],
+        stops: Sequence[int] | None,
+        ids: Sequence[str | None] | None,
+    ) -> list[bytes]:
+        """
+        Return the bodies of the answers to requests that were predicted together and want the same.
+
+        ``stops`` has the end of each request's rows; None where each has one. ``ids`` are what clients call
+        their requests, where any of them does.
+        """
+
+
+class Owner(Protocol):
+    """A connection that waits for the answer of a plain request."""
+
+    def answer(self, body: bytes, request_id: bytes | None, now: float) -> bool:
+        """Send an answer; False where nobody waits for it any more. Does not raise."""
+
+    def go_carefully(self, head: Head, body: bytes, received: float) -> None:
+        """Handle the request in the ordinary way."""
+
+
+class PlainTurn:
+    """
+    For the connections of one port.
+
+    ``take(bytes, received, owner)`` is called with what arrived where a request may begin. It returns 0 where
+    that is not taken, and FIRST for the first of a turn: then ``begin`` is to be called.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        scheduler: Scheduler,
+        codecs: tuple[PlainCodec, PlainCodec],
+        metrics: Metrics,
+        recorder: Recorder | None,
+    ) -> None:
+        v1, v2 = (codec.plain.reader for codec in codecs)
+        if Intake is None or v1 is None or v2 is None:
+            raise AssertionError("without the extension, or where no body is plain, there are no plain turns")
+        self._intake = Intake(v1, v2)
+        self._loop = loop
+        self._scheduler = scheduler
+        self._codecs = codecs
+        self._width = codecs[0].plain.width
+        self._metrics = metrics
+        self._recorder = recorder
+        self.connections: Sized = ()
+        """Those of the port."""
+        self.take = self._intake.take
+        scheduler.plain = self
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._intake)
+
+    def refresh(self) -> None:
+        """Follow the scheduler in what may be taken."""
+        self._intake.limit(*self._scheduler.room())
+
+    def learn(self, raw: bytes, head: Head) -> None:
+        """Know a head that the parser took, and all that differ in nothing but varying values."""
+        learn(self._intake, raw, head)
+
+    def begin(self) -> None:
+        """See to it that the turn ends."""
+        if len(self.connections) == 1:
+            self.run()  # nobody else can add to it
+        else:
+            self._loop.call_soon(self.run)
+
+    def run(self) -> None:
+        """Predict and answer what was taken."""
+        taken = self._intake.finish()
+        if taken is None:
+            return
+        turn = _Turn(*taken)
+        codec = self._codecs[turn.protocol]
+        batch = Batch(
+            turn.total, np.ndarray((turn.total, self._width), _FLOAT64, turn.numbers), turn.texts, _nowhere
+        )
+        try:
+            wanted = codec.wanted(turn.asked)
+            outputs = self._scheduler.predict(batch, wanted)
+            bodies = codec.bodies(outputs, wanted, turn.stops(), turn.ids)
+        except Exception:  # noqa: BLE001 - whose error it is shows when each goes the ordinary way
+            self._go_carefully(turn)
+        else:
+            self._answer(turn, batch, outputs, bodies)
+        self.refresh()
+
+    def _answer(self, turn: _Turn, batch: Batch, outputs: Outputs, bodies: list[bytes]) -> None:
+        now = perf_counter()
+        if turn.request_ids is None:
+            sent = [owner.answer(body, None, now) for owner, body in zip(turn.owners, bodies, strict=True)]
+        else:
+            answers = zip(turn.owners, bodies, turn.request_ids, strict=True)
+            sent = [owner.answer(body, request_id, now) for owner, body, request_id in answers]
+        self._metrics.rows += turn.total
+        since = (now - turn.array(turn.received, _FLOAT64)).tolist()
+        heads, rows = turn.heads, turn.array(turn.rows, _INT64).tolist()
+        if not all(sent):
+            # Who has gone is answered nothing, and counts as little as in an ordinary turn.
+            batch, outputs = _kept(np.repeat(sent, rows), batch, outputs)
+            since, heads, rows = ([*compress(items, sent)] for items in (since, heads, rows))
+        if not since:
+            return
+        self._metrics.answered_together(PROTOCOLS[turn.protocol], 200, since)
+        if self._recorder is not None:
+            try:
+                self._recorder.turn(heads, rows, batch, outputs, since=since, now=now)
+            except Exception:
+                log.exception("recording failed")
+
+    def _go_carefully(self, turn: _Turn) -> None:
+        received = turn.array(turn.received, _FLOAT64).tolist()
+        for owner, known, piece, since in zip(turn.owners, turn.heads, turn.pieces, received, strict=True):
+            end = piece.index(_HEAD_END) + len(_HEAD_END)
+            owner.go_carefully(varied(known, piece[:end]), piece[end:], since)
+
+
+def learn(intake: Any, raw: bytes, head: Head) -> None:
+    """Let an intake know a head of a prediction, if it says how long its body is."""
+    values = varying_values(raw)
+    route = head.route
+    if isinstance(route, Route) and sum(name == LENGTH for name, _, _ in values) == 1:
+        cuts = tuple((start, stop, _KINDS.get(name, 0)) for name, start, stop in values)
+        # A name that is written in an odd way does not vary; its value belongs to the head.
+        varies = any(name == REQUEST_ID for name, _, _ in values)
+        intake.learn(raw, cuts, head, None if varies else head.request_id, PROTOCOLS.index(route.protocol))
+
+
+class _Turn(NamedTuple):
+    """What the extension took, as it gives it: see native/intake.c."""
+
+    protocol: int
+    asked: Any
+    owners: list[Owner]
+    heads: list[Head]
+    pieces: list[bytes]
+    ids: list[str | None] | None
+    request_ids: list[bytes | None] | None
+    received: bytearray
+    rows: bytearray
+    total: int
+    numbers: bytearray
+    texts: tuple[Texts, ...]
+
+    def array(self, values: bytearray, kind: np.dtype[Any]) -> NDArray[Any]:
+        """Return an array with an item for each request."""
+        return np.ndarray((len(self.owners),), kind, values)
+
+    def stops(self) -> list[int] | None:
+        """The end of each request's rows in the batch; None where each has one row."""
+        if self.total == len(self.owners):
+            return None
+        stops: list[int] = self.array(self.rows, _INT64).cumsum().tolist()
+        return stops
+
+
+def _kept(rows: NDArray[np.bool_], batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:
+    texts = tuple([*compress(column, rows)] for column in batch.texts)
+    numbers = batch.numbers[rows]
+    return Batch(len(numbers), numbers, texts, _nowhere), {
+        name: array[rows] for name, array in outputs.items()
+    }
+
+
+def _nowhere(_row: int, _feature: int) -> str:
+    return ""

@@ -1,0 +1,525 @@
+"""Plain requests of a turn: the answers, counts and ends of the ordinary way, only sooner."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import random
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from loopback import serve
+from plain_heads import Beside
+from raw_http import Answer, answers, post, until
+from recorded import recording_server, with_baseline
+from request_bodies import LIMITS, NUMBERS, tensor, v1, v2
+from server_artifacts import write_cities
+
+from solera_server.connection import Connection
+from solera_server.limits import Limits
+from solera_server.load import load
+from solera_server.recording_options import RecordingOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from loopback import Served
+    from recorded import RecordedServer
+    from server_artifacts import Trained
+
+    from solera_server.load import LoadedModel
+
+IRIS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+ROW = [5.1, 3.5, 1.4, 0.2]
+OTHER = [6.3, 3.3, 6.0, 2.5]
+
+
+def v2_body(*rows: list[float], **more: Any) -> bytes:
+    data = [value for row in rows for value in row]
+    return orjson.dumps({"inputs": [tensor("x", [len(rows), len(rows[0])], "FP64", data)], **more})
+
+
+def v1_body(*rows: Any, **more: Any) -> bytes:
+    return orjson.dumps({"instances": rows, **more})
+
+
+# -- what is taken -------------------------------------------------------------------------------------
+
+_VALUES = st.sampled_from(
+    [b"a", b"abc-1", b"", b" ", b"a b", b"\0", b"\xe4", b'"', b"x" * 130, b"{}", b"a\tb"]
+)
+_NAMES = st.sampled_from(
+    [b"x-request-id", b"X-Request-Id", b"traceparent", b"tracestate", b"x-forwarded-for", b"x-other", b"host"]
+)
+_LINES = st.one_of(
+    st.builds(lambda name, value: name + b": " + value, _NAMES, _VALUES),
+    st.sampled_from(
+        [
+            b"x-request-id:a",
+            b"connection: close",
+            b"content-type: text/plain",
+            b"content-type: application/octet-stream",
+            b"inference-header-content-length: 20",
+            b"expect: 100-continue",
+            b"transfer-encoding: chunked",
+            b"content-length: 5",
+            b" folded: x",
+            b"long: " + b"l" * 4100,
+        ]
+    ),
+)
+_BODIES = [
+    v2_body([1, 2]),
+    v2_body([1, None], [2, 3], id="a"),
+    v2_body([1, 2], outputs=[{"name": "predict"}]),
+    v1_body([1, 2], [3, None]),
+    v1_body({"x": 1, "y": 2}),
+    v1_body([1, 2], parameters={"probabilities": True}),
+    v1_body([1, "a"]),
+    b"",
+    b"{}",
+    v1_body([1, 2]) + b" " * 70_000,
+]
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    body = draw(st.sampled_from(_BODIES))
+    first = draw(
+        st.sampled_from([b"POST /v1 HTTP/1.1", b"POST /v2 HTTP/1.1", b"POST /e HTTP/1.1", b"GET /e HTTP/1.1"])
+    )
+    lines = [first, b"host: a", *draw(st.lists(_LINES, max_size=2))]
+    length = draw(
+        st.sampled_from([b"content-length: %d", b"Content-Length: %d", b"content-length: 0%d", b"x: %d"])
+    )
+    lines.append(length % (len(body) + draw(st.sampled_from([0, 0, 0, 0, 1, -1]))))
+    lines += draw(st.lists(_LINES, max_size=1))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def beside() -> Beside:
+    return Beside(v1(NUMBERS), v2(NUMBERS), LIMITS)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(messages(), min_size=1, max_size=4), st.data())
+@example([post("/v1", v1_body([1, 2]), close=False, headers="x-request-id: a\r\n")], None)
+def test_what_is_taken_is_what_the_parser_and_the_careful_way_read(
+    given_: list[bytes], data: st.DataObject | None
+) -> None:
+    both = beside()
+    for message in given_:
+        both.parsed(message)
+    for message in given_:
+        both.agree(message)
+        if data is not None:
+            place = data.draw(st.integers(0, len(message)))
+            byte = data.draw(
+                st.sampled_from([b"", b"\0", b"\t", b"\n", b"\r", b" ", b"0", b"1", b":", b"x", b"\xc8"])
+            )
+            both.agree(message[:place] + byte + message[place + data.draw(st.integers(0, 1)) :])
+            both.agree(message[:place])
+            both.agree(message + message[place:])
+
+
+@pytest.mark.parametrize("name", ["content-length", "Content-Length"])
+def test_heads_are_known_though_their_values_differ(name: str) -> None:
+    both = beside()
+    head = f"POST /v1 HTTP/1.1\r\nHost: a\r\nx-request-id: %s\r\ntraceparent: 00-%s\r\n{name}: %d\r\n\r\n"
+    body = v1_body([1, 2])
+    assert not both.agree((head % ("a", "b", len(body))).encode() + body), "it is not known yet"
+    both.parsed((head % ("a", "b", len(body))).encode() + body)
+    for number in range(20):
+        body = v1_body([number, number / 7])
+        assert both.agree((head % (f"id-{number}", "x" * (number + 1), len(body))).encode() + body)
+
+
+def test_of_too_many_heads_the_oldest_are_forgotten() -> None:
+    both, body = beside(), v1_body([1, 2])
+    posts = [post("/v1", body, close=False, headers=f"User-Agent: {number}\r\n") for number in range(100)]
+    for one in posts:
+        both.parsed(one)
+
+    def known(one: bytes) -> bool:
+        taken = both.intake.take(one, 0.0, None)
+        both.intake.finish()
+        return bool(taken)
+
+    assert [known(one) for one in posts] == [False] * 36 + [True] * 64
+    assert [known(one) for one in reversed(posts)] == [True] * 64 + [False] * 36
+
+
+def test_limits_of_a_turn_hold() -> None:
+    both = beside()
+    one, three = (post("/v1", v1_body(*[[1, 2]] * rows), close=False) for rows in (1, 3))
+    both.parsed(one)
+
+    def taken(*pieces: bytes) -> list[int]:
+        found = [both.intake.take(piece, 0.0, None) for piece in pieces]
+        both.intake.finish()
+        return found
+
+    assert taken(one, three, one) == [2, 1, 1]
+    both.intake.limit(2, 100, 100)
+    assert taken(one, three, one) == [2, 0, 1], "rows of a request"
+    both.intake.limit(10, 4, 100)
+    assert taken(one, three, one, one) == [2, 1, 0, 0], "rows of a turn"
+    both.intake.limit(10, 3, 100)
+    assert taken(one, three, one, one) == [2, 0, 1, 1], "what is too large is taken out again"
+    both.intake.limit(10, 100, 2)
+    assert taken(one, one, one) == [2, 1, 0], "requests"
+    both.intake.limit(0, 0, 0)
+    assert taken(one) == [0]
+    both.intake.limit(10_000, 10_000, 1000)
+    large = post("/v1", v1_body([1, 2]) + b" " * 65_000, close=False)
+    assert taken(*[large] * 80) == [2, *[1] * 63, *[0] * 16], "bytes of a turn"
+
+
+def test_a_turn_has_requests_that_want_the_same() -> None:
+    both = beside()
+    labels, every = v2_body([1, 2], outputs=[{"name": "predict"}]), v2_body([1, 2], id="a")
+    for path, body in (("/v1", v1_body([1, 2])), ("/v2", every)):
+        both.parsed(post(path, body, close=False))
+    posts = [
+        post("/v2", labels, close=False),
+        post("/v2", every, close=False),
+        post("/v1", v1_body([1, 2]), close=False),
+    ]
+    for first, second, third in (posts, posts[1:] + posts[:1], posts[2:] + posts[:2]):
+        assert [both.intake.take(piece, 0.0, None) for piece in (first, second, first, third)] == [2, 0, 1, 0]
+        assert both.intake.finish()[9] == 2
+
+
+# -- answers ---------------------------------------------------------------------------------------------
+
+
+class Client:
+    """Keeps a connection; ``ask`` returns the next answer, without its date."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+
+    async def ask(self, request: bytes) -> Answer:
+        self.writer.write(request)
+        return await self.next()
+
+    async def next(self) -> Answer:
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        [answer] = answers(head + await self._reader.readexactly(length))
+        del answer.headers["date"]
+        return answer
+
+
+@asynccontextmanager
+async def clients(port: int, count: int) -> AsyncIterator[list[Client]]:
+    found = [Client(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
+    try:
+        yield found
+    finally:
+        for one in found:
+            one.writer.close()
+
+
+async def together(found: Sequence[Client], requests: Sequence[bytes]) -> list[Answer]:
+    """Send each client's request at once, so that they come to the server in a turn or two."""
+    return await asyncio.gather(*[one.ask(request) for one, request in zip(found, requests, strict=True)])
+
+
+def turns_of(served: Served) -> list[int]:
+    """Note how many requests each turn of a server has."""
+    plain, sizes = served.server.plain, []
+    assert plain is not None
+    finish = plain._intake.finish
+
+    class Noting:
+        def __len__(self) -> int:
+            return len(intake)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(intake, name)
+
+        def finish(self) -> Any:
+            sizes.append(len(intake))
+            return finish()
+
+    intake = plain._intake
+    plain._intake = Noting()
+    return sizes
+
+
+def iris_requests(chance: random.Random) -> list[bytes]:
+    """Requests of all kinds, plain and other, good and bad."""
+    found = []
+    for number in range(64):
+        rows = [
+            [round(chance.uniform(0, 8), 2) for _ in range(4)] for _ in range(chance.choice([1, 1, 1, 2, 5]))
+        ]
+        named = [dict(zip(IRIS, row, strict=True)) for row in rows]
+        bodies = [
+            v2_body(*rows),
+            v2_body(*rows),
+            v2_body(*rows, outputs=[{"name": "predict"}]),
+            v2_body(*rows, id=f"é{number}"),
+            v1_body(*rows),
+            v1_body(*named),
+            v1_body(*rows, parameters={"probabilities": True}),
+            v1_body(*rows, [1, 2, 3]),
+            v2_body(*rows, id=7),
+            v1_body([None, 1, 2, 3]),
+            b'{"instances": [[1,2,',
+        ]
+        body = chance.choice(bodies)
+        path = "/v2/models/iris/infer" if b'"inputs"' in body else "/v1/models/iris:predict"
+        headers = chance.choice(["", f"x-request-id: r-{number}\r\n", f"X-Request-Id: r {number}\r\n"])
+        found.append(post(path, body, close=False, headers=headers))
+    return found
+
+
+async def test_answers_are_those_of_the_ordinary_way(loaded_iris: LoadedModel) -> None:
+    chance = random.Random(5)
+    async with (
+        serve(loaded_iris, "iris") as quick,
+        serve(loaded_iris, "iris", turns=False) as ordinary,
+        clients(quick.port, 64) as by_turns,
+        clients(ordinary.port, 64) as one_by_one,
+    ):
+        sizes = turns_of(quick)
+        for _ in range(8):
+            requests = iris_requests(chance)
+            assert await together(by_turns, requests) == await together(one_by_one, requests)
+        assert sum(sizes) > 50, "many were taken"
+        counted = [one.serving.metrics.totals() for one in (quick, ordinary)]
+        for totals in counted:
+            assert sum(totals.pop("latency")) == totals["requests"] == 8 * 64
+        assert counted[0] == counted[1]
+        assert quick.serving.metrics.rows == ordinary.serving.metrics.rows
+
+
+async def test_texts_booleans_and_a_request_that_the_model_refuses(tmp_path: Path) -> None:
+    trained = write_cities(tmp_path)
+    loaded = load(trained.directory, None)
+    assert loaded.predictor.kind == "compiled"
+    rows = [
+        {"size": number * 1.5, "city": city} for number, city in enumerate(["Porto", "Jerez", None, "é"] * 8)
+    ]
+    good = [post("/v1/models/m:predict", v1_body(row), close=False) for row in rows]
+    several = post("/v1/models/m:predict", v1_body(*rows[:3]), close=False)
+    bad = post("/v1/models/m:predict", v1_body({"size": None, "city": "Porto"}), close=False)
+    async with (
+        serve(loaded, "m") as quick,
+        serve(loaded, "m", turns=False) as ordinary,
+        clients(quick.port, 34) as by_turns,
+        clients(ordinary.port, 34) as one_by_one,
+    ):
+        sizes = turns_of(quick)
+        for last in (several, bad, several):
+            for _ in range(2):
+                requests = [*good[:20], last, *good[20:], several]
+                found = await together(by_turns, requests)
+                assert found == await together(one_by_one, requests)
+                assert [answer.status for answer in found] == [200] * 20 + [400 if last is bad else 200] + [
+                    200
+                ] * 13
+        assert b"does not take a missing value" in (await by_turns[0].ask(bad)).body
+        assert sum(sizes) > 68
+
+
+@pytest.mark.parametrize("request_id", ["", "x-request-id: r-1\r\n"])
+async def test_a_server_that_drains_ends_connections(loaded_iris: LoadedModel, request_id: str) -> None:
+    request = post("/v2/models/iris/infer", v2_body(ROW), close=False, headers=request_id)
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 2) as [one, other]:
+        before = await one.ask(request)
+        assert await other.ask(request) == before
+        sizes = turns_of(served)
+        served.server.draining = True
+        after = await one.ask(request)
+        assert after.body == before.body
+        assert after.headers == {**before.headers, "connection": "close"}
+        assert await one._reader.read() == b""
+        assert sizes == [1]
+
+
+async def test_a_connection_of_age_ends(loaded_iris: LoadedModel) -> None:
+    request = post("/v2/models/iris/infer", v2_body(ROW), close=False)
+    limits = replace(Limits(), connection_age_seconds=0.2)
+    async with serve(loaded_iris, "iris", limits) as served, clients(served.port, 1) as [one]:
+        answer = await one.ask(request)
+        while "connection" not in answer.headers:
+            answer = await one.ask(request)
+        assert await one._reader.read() == b""
+
+
+async def test_requests_sent_ahead_are_answered_in_order(loaded_iris: LoadedModel) -> None:
+    setosa, virginica = (post("/v1/models/iris:predict", v1_body(row), close=False) for row in (ROW, OTHER))
+    bad = post("/v1/models/iris:predict", v1_body([1]), close=False)
+    whole = setosa + virginica + bad + virginica + setosa
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 2) as [one, other]:
+        await together([one, other], [setosa, setosa])
+        sizes = turns_of(served)
+        chance = random.Random(1)
+        for _ in range(60):
+            places = sorted(chance.sample(range(len(whole)), 3))
+            edges = [0, len(setosa), *[place for place in places if place > len(setosa)], len(whole)]
+            for start, end in pairwise(edges):
+                one.writer.write(whole[start:end])
+                if chance.random() < 0.7:
+                    await asyncio.sleep(0)
+            found = [await one.next() for _ in range(5)]
+            assert [answer.status for answer in found] == [200, 200, 400, 200, 200]
+            names = [json.loads(found[place].body)["predictions"][0] for place in (0, 1, 3, 4)]
+            assert names == ["setosa", "virginica", "virginica", "setosa"]
+        assert sizes, "some came by themselves, and were taken"
+
+
+class _Transport:
+    """Takes what a connection writes."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def get_extra_info(self, _name: str, default: Any = None) -> Any:
+        return default
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def connect(served: Any) -> tuple[Connection, _Transport]:
+    connection, transport = Connection(served.server), _Transport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+async def test_who_has_gone_is_neither_answered_nor_counted(loaded_iris: LoadedModel) -> None:
+    request = post("/v1/models/iris:predict", v1_body(ROW, OTHER), close=False)
+    async with serve(loaded_iris, "iris") as served:
+        connections = [connect(served) for _ in range(3)]
+        for connection, transport in connections:
+            connection.data_received(request)
+            await until(lambda transport=transport: transport.written)
+        before = served.serving.metrics.totals()["requests"]
+        for connection, transport in connections:
+            transport.written = b""
+            connection.data_received(request)
+        assert served.serving.scheduler.in_flight == served.serving.scheduler.queued == 3
+        connections[1][0].connection_lost(None)
+        await until(lambda: connections[0][1].written)
+        assert [bool(transport.written) for _, transport in connections] == [True, False, True]
+        assert served.serving.metrics.totals()["requests"] == before + 2
+        assert served.serving.scheduler.in_flight == 0
+        for connection, _ in connections[::2]:
+            connection.connection_lost(None)
+
+
+async def test_one_connection_alone_waits_for_no_other(loaded_iris: LoadedModel) -> None:
+    request = post("/v1/models/iris:predict", v1_body(ROW), close=False)
+    async with serve(loaded_iris, "iris") as served:
+        connection, transport = connect(served)
+        connection.data_received(request)
+        await until(lambda: transport.written)
+        transport.written = b""
+        connection.data_received(request)
+        assert transport.written.startswith(b"HTTP/1.1 200 OK\r\n"), "in the same turn of the loop"
+        connection.connection_lost(None)
+
+
+async def test_as_many_wait_as_may(loaded_iris: LoadedModel) -> None:
+    request = post("/v1/models/iris:predict", v1_body(ROW), close=False)
+    async with serve(loaded_iris, "iris", replace(Limits(), in_flight=2)) as served:
+        connections = [connect(served) for _ in range(4)]
+        for connection, transport in connections:
+            connection.data_received(request)
+            await until(lambda transport=transport: transport.written)
+            transport.written = b""
+        for connection, _ in connections:
+            connection.data_received(request)
+        await until(lambda: all(transport.written for _, transport in connections))
+        statuses = [transport.written.split()[1] for _, transport in connections]
+        assert statuses == [b"200", b"200", b"503", b"503"]
+        for connection, _ in connections:
+            connection.connection_lost(None)
+
+
+async def test_what_records_more_than_counts_takes_no_turns(
+    iris: Trained, loaded_iris: LoadedModel, tmp_path: Path
+) -> None:
+    from recorded import write_keys
+
+    keys = RecordingOptions(receipt_keys=write_keys(tmp_path, k1=b"0" * 32))
+    async with recording_server(iris, loaded_iris, keys) as served:
+        assert not served.recorder.plain
+    async with recording_server(iris, loaded_iris, RecordingOptions()) as served:
+        assert served.recorder.plain
+
+
+async def test_counts_are_those_of_the_ordinary_way(iris: Trained, tmp_path: Path) -> None:
+    rows = [dict(zip(IRIS, row, strict=True)) for row in (ROW, OTHER, [5.9, 3.0, 4.2, 1.5])]
+    trained = with_baseline(iris, tmp_path / "iris", rows * 20)
+    loaded = load(trained.directory, None)
+    options = RecordingOptions(unit_header="x-unit")
+    chance = random.Random(3)
+    batches = [iris_requests(chance) for _ in range(6)]
+    for batch in batches:
+        for index in range(0, 64, 3):
+            arm = f"x-solera-arm: a{index % 2}\r\nx-solera-weight-epoch: 3\r\nx-unit: u{index % 7}\r\n"
+            head, _, body = batch[index].partition(b"\r\n\r\n")
+            batch[index] = head + b"\r\n" + arm.encode()[:-2] + b"\r\n\r\n" + body
+    async with (
+        recording_server(trained, loaded, options) as quick,
+        recording_server(trained, loaded, options, turns=False) as ordinary,
+    ):
+        for served in (quick, ordinary):
+            async with clients(int(served.url.rpartition(":")[2]), 64) as found:
+                for batch in batches:
+                    await together(found, batch)
+            served.recorder.fold()
+        assert counts(quick) == counts(ordinary)
+
+
+def counts(served: RecordedServer) -> Any:
+    """All that was counted but for what depends on chance and time: groups and buckets of requests without a unit."""
+    memory = served.recording.memory
+    window = memory.read(memory.number(memory.boot.now()))
+    bins = memory.bins
+    arms = {
+        key: {
+            name: values.reshape(-1, 32 if name == "predictions" else values.shape[-1]).sum()
+            for name, values in fields.items()
+            if name != "slow"
+        }
+        for key, fields in window.arms.items()
+    }
+    assert window.features is not None
+    return window.features.reshape(-1, bins).sum(axis=0).tolist(), arms, window.units
+
+
+async def test_a_server_that_has_ended_is_collected(loaded_iris: LoadedModel) -> None:
+    """Heads know their route, that the server, and the server the intake that knows the heads."""
+    import weakref
+
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 1) as [one]:
+        request = post("/v1/models/iris:predict", v1_body(ROW), close=False)
+        for _ in range(3):
+            await one.ask(request)
+        gone = weakref.ref(served.server.plain)
+    del served, one
+    for _ in range(5):
+        await asyncio.sleep(0)
+        gc.collect()
+    assert gone() is None
