@@ -104,15 +104,16 @@ test-unit: env browser ## pure tests and the server's own processes, no cluster
 	$(BIN)/python -m pytest tests/unit -n 2 -q
 
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= http v1 v2 model receipt
+FUZZ_TARGETS ?= http v1 v2 turn model receipt
 
 .PHONY: fuzz
 fuzz: .venv/.ready .venv/.native ## the server's parsers under a coverage-guided fuzzer, FUZZ_SECONDS each
-	@mkdir -p build/fuzz/found && rm -rf build/fuzz/artifact
+	@mkdir -p build/fuzz/found build/fuzz/native && rm -rf build/fuzz/artifact
+	@cp .venv/lib/python*/site-packages/solera_native*.so build/fuzz/native/
 	@$(BIN)/python tests/fuzz/write_corpus.py build/fuzz/artifact
 	@python=$$($(BIN)/python tests/own_environment.py fuzz) && for target in $(FUZZ_TARGETS); do \
 	  mkdir -p build/fuzz/new/$$target && \
-	  $$python tests/fuzz/run.py $$target build/fuzz/artifact -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+	  SOLERA_KERNELS=native PYTHONPATH=build/fuzz/native $$python tests/fuzz/run.py $$target build/fuzz/artifact -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
 	    -rss_limit_mb=3000 -artifact_prefix=build/fuzz/found/ build/fuzz/new/$$target tests/fuzz/corpus/$$target \
 	    > build/fuzz/$$target.log 2>&1 || { tail -40 build/fuzz/$$target.log; exit 1; }; \
 	  echo "fuzz $$target: $$(tail -1 build/fuzz/$$target.log)"; \

@@ -65,15 +65,20 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is _OPEN:
-            plain = self._plain
-            if plain is not None and self._current is None and self._writable and self._reader.between:
+            plain, reader = self._plain, self._reader
+            if (
+                plain is not None
+                and self._current is None
+                and not (reader.receiving or self._pending or reader.last)
+                and self._writable
+            ):
                 taken = plain.take(data, perf_counter(), self)
                 if taken:
                     self._current = _PLAIN
                     if taken == FIRST:
                         plain.begin()
                     return
-            self._reader.feed(data)
+            reader.feed(data)
             if self._pending:
                 self._advance()
 

@@ -145,7 +145,6 @@ class PlainTurn:
             self._go_carefully(turn)
         else:
             self._answer(turn, batch, outputs, bodies)
-        self.refresh()
 
     def _answer(self, turn: _Turn, batch: Batch, outputs: Outputs, bodies: list[bytes]) -> None:
         now = perf_counter()

@@ -87,11 +87,6 @@ class RequestReader:
         self._body_framing: bytes | None = None  # of a body behind a head that asks for an upgrade
         self._refusal: Response | None = None
 
-    @property
-    def between(self) -> bool:
-        """Whether what arrives next is the beginning of a request, and nothing waits before it."""
-        return not (self.receiving or self.pending or self.last)
-
     def feed(self, data: bytes) -> None:
         """Read the bytes that arrived; nothing after the ``last`` request."""
         if self.last:

@@ -15,7 +15,8 @@ import atheris
 HERE = Path(__file__).resolve().parent
 
 with atheris.instrument_imports(include=["solera_server", "solera_core"]):
-    sys.path[:0] = [str(HERE), str(HERE.parents[1] / "model_server"), str(HERE.parents[1] / "core")]
+    roots = (HERE.parents[1] / "model_server", HERE.parents[1] / "core", HERE.parent / "unit" / "server")
+    sys.path[:0] = [str(HERE), *map(str, roots)]
     import targets
 
 

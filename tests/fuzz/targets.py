@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
+from plain_heads import Beside
 
 from solera_core import receipts
 from solera_core.artifact import MODEL
@@ -59,12 +60,16 @@ class Targets:
         features = tuple(item for item in loaded.schema.features if item.type != DATETIME)
         numbers = tuple(item for item in features if item.type in (FLOAT, INTEGER))
         self._plain = [replace(loaded.schema, features=chosen) for chosen in (features, numbers)]
+        texts, outputs = self._plain[0], self._predictor.outputs
+        v1, v2 = V1Codec(texts, LIMITS, outputs), V2Codec("m", "1", texts, outputs, LIMITS)
+        self._beside = Beside(v1, v2, LIMITS)
         self._model = ModelFile(directory / MODEL)
         self._warm = _server()
         self.by_name: dict[str, Callable[[bytes], None]] = {
             "http": self.http,
             "v1": self.v1,
             "v2": self.v2,
+            "turn": self.turn,
             "model": self.model,
             "receipt": self.receipt,
         }
@@ -94,6 +99,12 @@ class Targets:
         self._predict(self._v2, data, {})
         for schema in self._plain:
             _decoded_alike(V2Codec("m", "1", schema, self._predictor.outputs, LIMITS), schema, data)
+
+    def turn(self, data: bytes) -> None:
+        """What the intake takes of a known head with a body, the parser and the careful way read alike."""
+        if not self._beside.agree(data):
+            self._beside.parsed(data)  # which may be learnt, or may not
+            self._beside.agree(data)
 
     def model(self, data: bytes) -> None:
         """A model file with foreign values in its tree and its arrays: it is understood or refused."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import solera_native as native
 
@@ -68,6 +69,48 @@ def changed(chance: random.Random, body: bytes) -> bytes:
     return body
 
 
+HEAD = b"POST /v%d HTTP/1.1\r\nhost: a\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
+
+
+def learn(intake: Any, protocol: int) -> None:
+    """Let the intake know the head of a protocol."""
+    raw = HEAD % (protocol, b"abc", 100)
+    starts = [raw.index(line) + len(line) for line in (b"x-request-id: ", b"content-length: ")]
+    cuts = tuple((start, raw.index(b"\r", start), kind) for start, kind in zip(starts, (2, 1), strict=True))
+    intake.learn(raw, cuts, object(), None, protocol)
+
+
+def turns(chance: random.Random, mixed: Any, plain: Any) -> int:
+    """Send sound and damaged requests to an intake, in turns of all sizes; return how many it took."""
+    intake = native.Intake(mixed, mixed)
+    taken = 0
+    for protocol in (0, 1):
+        learn(intake, protocol)
+    for number in range(60_000):
+        if number % 5000 == 0:
+            intake.limit(
+                chance.choice((2, 100, 100)), chance.choice((3, 1000, 1000)), chance.choice((1, 50, 50))
+            )
+        protocol = chance.randint(0, 1)
+        body = chance.choice((V1, V2)[protocol])
+        if chance.random() < 0.3:
+            body = changed(chance, body)
+        length = len(body) if chance.random() < 0.9 else chance.choice((0, len(body) + 1, 10**8))
+        message = HEAD % (protocol, chance.choice((b"a", b"a b", b"b" * 200)), length) + body
+        if chance.random() < 0.2:
+            message = changed(chance, message)
+        taken += bool(intake.take(message, 0.5, plain))
+        if chance.random() < 0.3:
+            found = intake.finish()
+            if found is not None:
+                taken_rows = sum(memoryview(found[8]).cast("q"))
+                if not taken_rows == found[9] == len(found[10]) // 24 or len(found[2]) * 8 != len(found[7]):
+                    raise AssertionError(f"a turn does not fit together: {found!r}")
+                if any(len(texts) != found[9] for texts in found[11]):
+                    raise AssertionError(f"texts do not fit: {found!r}")
+    return taken
+
+
 def main(corpus: Path) -> None:
     mixed = native.BodyReader(NAMES, b"FiSb", "m", ("predict", "predict_proba"), 100)
     numbers = native.BodyReader(("x0", "x1"), b"FF", "m", (), 100)
@@ -88,6 +131,10 @@ def main(corpus: Path) -> None:
         found = read(body)
         taken += found is not None
         refused += found is None
+    for protocol in range(100):
+        learn(native.Intake(mixed, mixed), protocol % 2)  # which ends with what it knows
+    if turns(chance, mixed, plain=object()) < 5000:
+        raise AssertionError("nearly nothing was taken in turns")
     sys.stdout.write(f"{taken} {refused}\n")
 
 
