@@ -22,7 +22,7 @@ enum {
 };
 
 /* Values of a head that may differ. */
-enum { ANY = 0, LENGTH = 1, REQUEST_ID = 2 };
+enum { ANY = 0, LENGTH = 1, REQUEST_ID = 2, UNIT = 3 };
 
 typedef struct {
     Py_ssize_t start, stop; /* of the value in the head as it was learned */
@@ -41,18 +41,18 @@ typedef struct {
 /* What a head says of its request, beside what is known of it. */
 typedef struct {
     const Known *known;
-    const char *body, *request_id;
-    Py_ssize_t body_size, request_id_size;
+    const char *body, *request_id, *unit;
+    Py_ssize_t body_size, request_id_size, unit_size;
 } Arrival;
 
 /* Lists have an item for each request of the turn. */
 typedef struct {
-    PyObject *owners, *heads, *bytes, *ids, *request_ids; /* lists */
-    PyObject *wanted;                                      /* of all of them */
-    PyObject *received, *rows;                             /* bytearrays of double and int64 */
+    PyObject *owners, *heads, *bytes, *ids, *request_ids, *units; /* lists */
+    PyObject *wanted;                                              /* of all of them */
+    PyObject *received, *rows;                                     /* bytearrays of double and int64 */
     Decoded decoded;
     Py_ssize_t count, size;
-    int protocol, with_ids, with_request_ids;
+    int protocol, with_ids, with_request_ids, with_units;
 } Turn;
 
 typedef struct {
@@ -73,6 +73,7 @@ static void turn_free(Turn *turn)
     Py_CLEAR(turn->bytes);
     Py_CLEAR(turn->ids);
     Py_CLEAR(turn->request_ids);
+    Py_CLEAR(turn->units);
     Py_CLEAR(turn->wanted);
     Py_CLEAR(turn->received);
     Py_CLEAR(turn->rows);
@@ -87,12 +88,13 @@ static int turn_begin(Intake *intake, int protocol)
                    .bytes = PyList_New(0),
                    .ids = PyList_New(0),
                    .request_ids = PyList_New(0),
+                   .units = PyList_New(0),
                    .received = PyByteArray_FromStringAndSize(NULL, 0),
                    .rows = PyByteArray_FromStringAndSize(NULL, 0),
                    .protocol = protocol};
     const int opened = decoded_open(&turn->decoded, (const BodyReader *)intake->readers[protocol], 8);
     if (opened != TAKEN || turn->owners == NULL || turn->heads == NULL || turn->bytes == NULL || turn->ids == NULL ||
-        turn->request_ids == NULL || turn->received == NULL || turn->rows == NULL) {
+        turn->request_ids == NULL || turn->units == NULL || turn->received == NULL || turn->rows == NULL) {
         turn_free(turn);
         return FAILED;
     }
@@ -172,6 +174,9 @@ static int match(const Known *known, const char *text, Py_ssize_t size, Arrival 
         } else if (cut->kind == REQUEST_ID && is_request_id(text + start, at - start)) {
             arrival->request_id = text + start;
             arrival->request_id_size = at - start;
+        } else if (cut->kind == UNIT) {
+            arrival->unit = text + start;
+            arrival->unit_size = at - start;
         }
         before = cut->stop;
     }
@@ -210,16 +215,21 @@ static int add(Turn *turn, const Arrival *arrival, const Asked *asked, PyObject 
     PyObject *request_id = arrival->request_id == NULL
                                ? Py_NewRef(arrival->known->request_id)
                                : PyBytes_FromStringAndSize(arrival->request_id, arrival->request_id_size);
-    const int added = append(turn->request_ids, request_id) == TAKEN && append(turn->ids, asked->id) == TAKEN &&
+    PyObject *unit =
+        arrival->unit == NULL ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(arrival->unit, arrival->unit_size);
+    const int added = append(turn->request_ids, request_id) == TAKEN && append(turn->units, unit) == TAKEN &&
+                      append(turn->ids, asked->id) == TAKEN &&
                       append(turn->bytes, bytes) == TAKEN && append(turn->heads, arrival->known->head) == TAKEN &&
                       put(turn->received, turn->count, &received) == TAKEN &&
                       put(turn->rows, turn->count, &rows) == TAKEN && append(turn->owners, owner) == TAKEN;
     turn->with_request_ids |= request_id != Py_None;
     Py_XDECREF(request_id);
+    Py_XDECREF(unit);
     if (!added) {
         return FAILED;
     }
     turn->with_ids |= asked->id != Py_None;
+    turn->with_units |= arrival->unit != NULL;
     turn->decoded.first = turn->decoded.rows;
     turn->count++;
     return TAKEN;
@@ -253,7 +263,7 @@ static int read_into(Intake *intake, const Arrival *arrival, PyObject *bytes, do
 /* Cut what an addition that failed has left longer than the rest. */
 static int trim(Turn *turn)
 {
-    PyObject *lists[] = {turn->owners, turn->heads, turn->bytes, turn->ids, turn->request_ids};
+    PyObject *lists[] = {turn->owners, turn->heads, turn->bytes, turn->ids, turn->request_ids, turn->units};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         if (PyList_SetSlice(lists[i], turn->count, PY_SSIZE_T_MAX, NULL) < 0) {
             return FAILED;
@@ -309,8 +319,8 @@ static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t giv
     return PyLong_FromLong(0);
 }
 
-/* finish() -> (protocol: 0 V1, 1 V2; wanted; owners, heads, bytes: lists; ids, request_ids: lists, or None where nobody
- * has one; received: bytearray float64, rows: bytearray int64; rows in all; numbers: bytearray; texts), or None where
+/* finish() -> (protocol: 0 V1, 1 V2; wanted; owners, heads, bytes: lists; ids, request_ids, units: lists, or None where
+ * nobody has one; received: bytearray float64, rows: bytearray int64; rows in all; numbers: bytearray; texts), or None where
  * nothing was taken. Begins anew. */
 static PyObject *finish(PyObject *self, PyObject *Py_UNUSED(nothing))
 {
@@ -324,9 +334,9 @@ static PyObject *finish(PyObject *self, PyObject *Py_UNUSED(nothing))
     PyObject *result = NULL;
     if (PyByteArray_Resize(turn.received, turn.count * 8) == 0 && PyByteArray_Resize(turn.rows, turn.count * 8) == 0 &&
         decoded_close(&turn.decoded) == TAKEN) {
-        result = Py_BuildValue("iOOOOOOOOnOO", turn.protocol, turn.wanted, turn.owners, turn.heads, turn.bytes,
+        result = Py_BuildValue("iOOOOOOOOOnOO", turn.protocol, turn.wanted, turn.owners, turn.heads, turn.bytes,
                                turn.with_ids ? turn.ids : Py_None, turn.with_request_ids ? turn.request_ids : Py_None,
-                               turn.received, turn.rows, turn.decoded.rows, turn.decoded.numbers, turn.decoded.texts);
+                               turn.with_units ? turn.units : Py_None, turn.received, turn.rows, turn.decoded.rows, turn.decoded.numbers, turn.decoded.texts);
     }
     turn_free(&turn);
     return result;

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_HEAD_END = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_SECONDS = 2.0
 
@@ -190,11 +191,13 @@ class Connection(asyncio.Protocol):
             log.exception("an answer was not delivered")
         return True
 
-    def go_carefully(self, head: Head, body: bytes, received: float) -> None:
-        """Handle in the ordinary way what the plain turn has taken."""
+    def go_carefully(self, known: Head, piece: bytes, received: float) -> None:
+        """Handle in the ordinary way what the plain turn has taken, ``piece`` with a head like a known one."""
         if self._current is _PLAIN:
             self._current = None
-            self._pending.appendleft(Request(head, body, received, self._respond))
+            end = piece.index(_HEAD_END) + len(_HEAD_END)
+            head = self._server.shared.known.varied(known, piece[:end])
+            self._pending.appendleft(Request(head, piece[end:], received, self._respond))
             self._advance()
 
     def _write(self, response: Response, head: Head | None, *, close: bool) -> None:

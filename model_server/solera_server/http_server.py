@@ -74,7 +74,7 @@ class HttpServer:
         self.limits = limits
         self.draining = False
         self.plain = plain
-        self.shared = Shared(router, limits, plain)
+        self.shared = Shared(router, limits, plain, None if recorder is None else recorder.unit_header)
         self._observer = observer
         self._recorder = recorder
         self._unread: dict[Connection, int] = {}

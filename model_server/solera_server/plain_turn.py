@@ -17,7 +17,8 @@ import numpy as np
 
 from solera_server.batch import Batch
 from solera_server.compiled.kernels import Intake
-from solera_server.known_heads import LENGTH, REQUEST_ID, varied, varying_values
+from solera_server.known_heads import LENGTH, REQUEST_ID, VARYING
+from solera_server.message import LENGTH_HEADER
 from solera_server.router import Route
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solera_server.batch import Texts
+    from solera_server.known_heads import Value
     from solera_server.message import Head
     from solera_server.metrics import Metrics
     from solera_server.plain_bodies import PlainBodies
@@ -40,8 +42,8 @@ PROTOCOLS = ("v1", "v2")
 FIRST = 2
 """What ``take`` returns for the first request of a turn."""
 _FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
-_HEAD_END = b"\r\n\r\n"
-_KINDS = {LENGTH: 1, REQUEST_ID: 2}
+_KINDS = {**dict.fromkeys(VARYING, 0), LENGTH: 1, REQUEST_ID: 2}
+_UNIT = 3
 
 
 class PlainCodec(Protocol):
@@ -73,8 +75,8 @@ class Owner(Protocol):
     def answer(self, body: bytes, request_id: bytes | None, now: float) -> bool:
         """Send an answer; False where nobody waits for it any more. Does not raise."""
 
-    def go_carefully(self, head: Head, body: bytes, received: float) -> None:
-        """Handle the request in the ordinary way."""
+    def go_carefully(self, known: Head, piece: bytes, received: float) -> None:
+        """Handle in the ordinary way a request whose head is like a known one."""
 
 
 class PlainTurn:
@@ -116,9 +118,9 @@ class PlainTurn:
         """Follow the scheduler in what may be taken."""
         self._intake.limit(*self._scheduler.room())
 
-    def learn(self, raw: bytes, head: Head) -> None:
+    def learn(self, raw: bytes, head: Head, values: list[Value]) -> None:
         """Know a head that the parser took, and all that differ in nothing but varying values."""
-        learn(self._intake, raw, head)
+        learn(self._intake, raw, head, values)
 
     def begin(self) -> None:
         """See to it that the turn ends."""
@@ -155,33 +157,34 @@ class PlainTurn:
             sent = [owner.answer(body, request_id, now) for owner, body, request_id in answers]
         self._metrics.rows += turn.total
         since = (now - turn.array(turn.received, _FLOAT64)).tolist()
-        heads, rows = turn.heads, turn.array(turn.rows, _INT64).tolist()
+        heads, units, rows = turn.heads, turn.units, turn.array(turn.rows, _INT64).tolist()
         if not all(sent):
             # Who has gone is answered nothing, and counts as little as in an ordinary turn.
             batch, outputs = _kept(np.repeat(sent, rows), batch, outputs)
             since, heads, rows = ([*compress(items, sent)] for items in (since, heads, rows))
+            units = units and [*compress(units, sent)]
         if not since:
             return
         self._metrics.answered_together(PROTOCOLS[turn.protocol], 200, since)
         if self._recorder is not None:
             try:
-                self._recorder.turn(heads, rows, batch, outputs, since=since, now=now)
+                self._recorder.turn(heads, units, rows, batch, outputs, since=since, now=now)
             except Exception:
                 log.exception("recording failed")
 
     def _go_carefully(self, turn: _Turn) -> None:
         received = turn.array(turn.received, _FLOAT64).tolist()
         for owner, known, piece, since in zip(turn.owners, turn.heads, turn.pieces, received, strict=True):
-            end = piece.index(_HEAD_END) + len(_HEAD_END)
-            owner.go_carefully(varied(known, piece[:end]), piece[end:], since)
+            owner.go_carefully(known, piece, since)
 
 
-def learn(intake: Any, raw: bytes, head: Head) -> None:
-    """Let an intake know a head of a prediction, if it says how long its body is."""
-    values = varying_values(raw)
+def learn(intake: Any, raw: bytes, head: Head, values: list[Value]) -> None:
+    """Let an intake know a head of a prediction, if it says how long its body is, and that all of it is JSON."""
     route = head.route
+    if LENGTH_HEADER in head.headers:
+        return
     if isinstance(route, Route) and sum(name == LENGTH for name, _, _ in values) == 1:
-        cuts = tuple((start, stop, _KINDS.get(name, 0)) for name, start, stop in values)
+        cuts = tuple((start, stop, _KINDS.get(name, _UNIT)) for name, start, stop in values)
         # A name that is written in an odd way does not vary; its value belongs to the head.
         varies = any(name == REQUEST_ID for name, _, _ in values)
         intake.learn(raw, cuts, head, None if varies else head.request_id, PROTOCOLS.index(route.protocol))
@@ -197,6 +200,7 @@ class _Turn(NamedTuple):
     pieces: list[bytes]
     ids: list[str | None] | None
     request_ids: list[bytes | None] | None
+    units: list[bytes | None] | None
     received: bytearray
     rows: bytearray
     total: int

@@ -29,9 +29,14 @@ class Recorder(Protocol):
     def plain(self) -> bool:
         """Whether nothing is added to an answer, so that ``turn`` is all that needs to be called."""
 
+    @property
+    def unit_header(self) -> bytes | None:
+        """Name of the header, lower case, by which clients say whom a request counts for."""
+
     def turn(
         self,
         heads: Sequence[Head],
+        units: Sequence[bytes | None] | None,
         rows: Sequence[int],
         batch: Batch,
         outputs: Outputs,
@@ -39,7 +44,11 @@ class Recorder(Protocol):
         since: Sequence[float],
         now: float,
     ) -> None:
-        """Is told of requests that were answered together, ``since`` seconds after they came."""
+        """
+        Is told of requests that were answered together, ``since`` seconds after they came.
+
+        ``units`` are the values of the unit's header where these vary; None where they do not.
+        """
 
     def record(self, request: Request, batch: Batch, outputs: Outputs) -> tuple[tuple[bytes, bytes], ...]:
         """Return further headers of the response. ``outputs`` are those that the request asked for."""

@@ -45,10 +45,12 @@ class _Refused(Exception):  # noqa: N818 - stops the parser from inside a callba
 class Shared:
     """What the readers of a port's connections have in common."""
 
-    def __init__(self, router: Router, limits: Limits, plain: PlainTurn | None = None) -> None:
+    def __init__(
+        self, router: Router, limits: Limits, plain: PlainTurn | None = None, unit: bytes | None = None
+    ) -> None:
         self.router = router
         self.limits = limits
-        self.known = KnownHeads(limits.body_bytes, limits.header_bytes, plain)
+        self.known = KnownHeads(limits.body_bytes, limits.header_bytes, plain, unit)
         self.bodies = Budget(max(limits.bodies_bytes, limits.body_bytes))
 
 

@@ -252,9 +252,14 @@ class Recorder:
         """Whether predictions are counted and nothing else, so that ``turn`` is all that is needed."""
         return self._issuer is None and self._log is None
 
+    @property
+    def unit_header(self) -> bytes | None:
+        return self._identity.names.unit
+
     def turn(
         self,
         heads: Sequence[Head],
+        units: Sequence[bytes | None] | None,
         rows: Sequence[int],
         batch: Batch,
         outputs: Outputs,
@@ -264,6 +269,9 @@ class Recorder:
     ) -> None:
         """Note requests that were predicted and answered together, ``since`` seconds after they came."""
         subjects = [head.subject or self._subject(head) for head in heads]
+        if units is not None:
+            of, pairs = self._identity.of, zip(subjects, units, strict=True)
+            subjects = [one if unit is None else of(one.arm, unit) for one, unit in pairs]
         self._take_note((subjects, (200,) * len(subjects), since, now, rows, batch, outputs))
 
     def _take_note(self, noted: Item) -> None:

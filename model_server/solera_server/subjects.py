@@ -46,11 +46,11 @@ class Identity:
     """Reads arm and unit of a request from its headers."""
 
     def __init__(self, names: Names, key: bytes) -> None:
-        self._names, self._key = names, key
+        self.names, self._key = names, key
 
     def subject(self, headers: Mapping[bytes, bytes]) -> Subject:
         """Return whom a request with these headers counts for."""
-        names, get = self._names, headers.get
+        names, get = self.names, headers.get
         shadow = names.shadow in headers
         if not shadow:
             # Envoy marks the host of copies so.
@@ -58,7 +58,11 @@ class Identity:
             shadow = b"-shadow" in host and host.partition(b":")[0].endswith(b"-shadow")
         raw = get(names.unit) if names.unit is not None else None
         arm = (get(names.arm), get(names.epoch), shadow)
-        return Subject(arm, UNIT, unit_hash(raw, self._key)) if raw else Subject(arm, NOBODY, 0)
+        return self.of(arm, raw) if raw else Subject(arm, NOBODY, 0)
+
+    def of(self, arm: Arm, unit: bytes) -> Subject:
+        """Return whom requests of a unit count for."""
+        return Subject(arm, UNIT, unit_hash(unit, self._key))
 
 
 def arm_key(arm: Arm) -> tuple[str, int]:

@@ -69,14 +69,16 @@ def changed(chance: random.Random, body: bytes) -> bytes:
     return body
 
 
-HEAD = b"POST /v%d HTTP/1.1\r\nhost: a\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
+HEAD = b"POST /v%d HTTP/1.1\r\nhost: a\r\nx-unit: u\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
 
 
 def learn(intake: Any, protocol: int) -> None:
     """Let the intake know the head of a protocol."""
     raw = HEAD % (protocol, b"abc", 100)
-    starts = [raw.index(line) + len(line) for line in (b"x-request-id: ", b"content-length: ")]
-    cuts = tuple((start, raw.index(b"\r", start), kind) for start, kind in zip(starts, (2, 1), strict=True))
+    starts = [raw.index(line) + len(line) for line in (b"x-unit: ", b"x-request-id: ", b"content-length: ")]
+    cuts = tuple(
+        (start, raw.index(b"\r", start), kind) for start, kind in zip(starts, (3, 2, 1), strict=True)
+    )
     intake.learn(raw, cuts, object(), None, protocol)
 
 
@@ -103,10 +105,11 @@ def turns(chance: random.Random, mixed: Any, plain: Any) -> int:
         if chance.random() < 0.3:
             found = intake.finish()
             if found is not None:
-                taken_rows = sum(memoryview(found[8]).cast("q"))
-                if not taken_rows == found[9] == len(found[10]) // 24 or len(found[2]) * 8 != len(found[7]):
+                owners, received, rows, total, numbers = found[2], *found[8:12]
+                counted = sum(memoryview(rows).cast("q"))
+                if not counted == total == len(numbers) // 24 or len(owners) * 8 != len(received):
                     raise AssertionError(f"a turn does not fit together: {found!r}")
-                if any(len(texts) != found[9] for texts in found[11]):
+                if any(len(texts) != total for texts in found[12]):
                     raise AssertionError(f"texts do not fit: {found!r}")
     return taken
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solera_server.compiled.kernels import Intake
-from solera_server.known_heads import KnownHeads, varied
+from solera_server.known_heads import KnownHeads, Value
 from solera_server.message import Head, Request, Response
 from solera_server.plain_turn import PROTOCOLS, learn
 from solera_server.reader import RequestReader, Shared
@@ -49,10 +49,10 @@ class Beside:
         self.intake.limit(1000, 10_000, 1000)
         self._codecs = (v1, v2)
         self._shared = Shared(ROUTER, limits)
-        self._shared.known = _Nothing(limits.body_bytes, limits.header_bytes, self)
+        self._shared.known = _Nothing(limits.body_bytes, limits.header_bytes, self, b"x-unit")
 
-    def learn(self, raw: bytes, head: Head) -> None:
-        learn(self.intake, raw, head)
+    def learn(self, raw: bytes, head: Head, values: list[Value]) -> None:
+        learn(self.intake, raw, head, values)
 
     def parsed(self, data: bytes) -> list[Request | Response]:
         """Return what the parser reads, on a connection of its own."""
@@ -69,8 +69,9 @@ class Beside:
         if not self.intake.take(data, 1.5, "owner"):
             assert self.intake.finish() is None
             return False
-        protocol, asked, owners, heads, pieces, ids, request_ids, _, rows, total, numbers, texts = (
-            self.intake.finish()
+        taken = self.intake.finish()
+        protocol, asked, owners, heads, pieces, ids, request_ids, units, _, rows, total, numbers, texts = (
+            taken
         )
         assert (owners, pieces, len(self.intake)) == (["owner"], [data], 0)
         [request] = self.parsed(data)
@@ -78,10 +79,12 @@ class Beside:
         assert not request.last
         end = data.index(b"\r\n\r\n") + 4
         assert data[end:] == request.body
-        assert _seen(varied(heads[0], data[:end])) == _seen(request.head)
+        assert _seen(self._shared.known.varied(heads[0], data[:end])) == _seen(request.head)
         assert isinstance(request.route, Route)
         assert request.route.protocol == PROTOCOLS[protocol]
         assert (None if request_ids is None else request_ids[0]) == request.head.request_id
+        # Where the header is written in an odd way its value belongs to the head.
+        assert units is None or units[0] == request.headers[b"x-unit"]
         codec = self._codecs[protocol]
         call = codec.decode_carefully(request.body, request.headers)
         assert int.from_bytes(rows, "little") == total == call.batch.rows
