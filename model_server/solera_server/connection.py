@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def go_carefully(self, known: Head, piece: bytes, received: float) -> None:
-        """Handle in the ordinary way what the plain turn has taken, ``piece`` with a head like a known one."""
+        """Handle in the ordinary way what the plain turn has taken, ``piece`` with a head like a known."""
         if self._current is _PLAIN:
             self._current = None
             end = piece.index(_HEAD_END) + len(_HEAD_END)

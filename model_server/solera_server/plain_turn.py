@@ -179,7 +179,7 @@ class PlainTurn:
 
 
 def learn(intake: Any, raw: bytes, head: Head, values: list[Value]) -> None:
-    """Let an intake know a head of a prediction, if it says how long its body is, and that all of it is JSON."""
+    """Let an intake know a head of a prediction, if it says how long its body is, all of it JSON."""
     route = head.route
     if LENGTH_HEADER in head.headers:
         return
