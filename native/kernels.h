@@ -30,6 +30,7 @@ int array_open(Array *array, PyObject *object, char format, int dimensions, int 
 int arguments_check(const char *function, Py_ssize_t given, Py_ssize_t wanted);
 
 PyObject *linear(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *calm(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *two_shares(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *distances(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *tree_shap(PyObject *module, PyObject *const *arguments, Py_ssize_t count);

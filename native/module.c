@@ -6,9 +6,9 @@
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
-    FUNCTION(linear),      FUNCTION(two_shares),  FUNCTION(distances), FUNCTION(tree_shap),
-    FUNCTION(count_terms), FUNCTION(weigh_terms), FUNCTION(scatter),   FUNCTION(one_hot),
-    FUNCTION(category_codes), {NULL, NULL, 0, NULL},
+    FUNCTION(linear),    FUNCTION(calm),        FUNCTION(two_shares),  FUNCTION(distances),
+    FUNCTION(tree_shap), FUNCTION(count_terms), FUNCTION(weigh_terms), FUNCTION(scatter),
+    FUNCTION(one_hot),   FUNCTION(category_codes), {NULL, NULL, 0, NULL},
 };
 
 static int add_type(PyObject *module, const char *name, PyObject *type)

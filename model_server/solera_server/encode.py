@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -49,6 +49,25 @@ def split(outputs: Mapping[str, NDArray[Any]], stops: Iterable[int]) -> Iterator
         start = stop
 
 
+class Kept(dict[str, bytes]):
+    """What is made of labels, kept; there are few of them, and never more than so many are kept."""
+
+    MOST = 256
+
+    def __init__(self, make: Callable[[str], bytes]) -> None:
+        self._make = make
+
+    def __missing__(self, label: str) -> bytes:
+        if len(self) >= self.MOST:
+            self.clear()
+        made = self[label] = self._make(label)
+        return made
+
+    def of(self, values: list[Any]) -> list[bytes] | None:
+        """Return what is made of each, or None where one is no text."""
+        return [self[value] for value in values] if set(map(type, values)) == {str} else None
+
+
 class TensorTexts:
     """Writes output tensors of V2 as JSON; remembers what stands before the data, which seldom differs."""
 
@@ -60,7 +79,7 @@ class TensorTexts:
     def text(self, name: str, array: NDArray[Any]) -> bytes:
         label = single_label(array)
         if label is not None:
-            return _label_tensor(name, label)
+            return label_tensor(name, label)
         key = (name, array.dtype.kind, array.shape)
         head = self._heads.get(key)
         if head is None:
@@ -73,8 +92,8 @@ class TensorTexts:
     def rows(self, name: str, array: NDArray[Any]) -> list[bytes]:
         """Return what ``text`` returns for each row by itself."""
         values, width = json_values(array), array.size // len(array)
-        if array.ndim == 1 and all(type(value) is str for value in values):
-            return [_label_tensor(name, value) for value in values]
+        if array.ndim == 1 and set(map(type, values)) == {str}:
+            return [label_tensor(name, value) for value in values]
         first = self.text(name, array[:1])
         # What stands before the data is the same for all rows.
         head = first[: len(first) - len(orjson.dumps(values[:width])) - 1]
@@ -85,7 +104,8 @@ class TensorTexts:
 
 
 @lru_cache(256)
-def _label_tensor(name: str, label: str) -> bytes:
+def label_tensor(name: str, label: str) -> bytes:
+    """Return the tensor of V2 with a text alone."""
     return orjson.dumps({"name": name, "shape": (1,), "datatype": "BYTES", "data": (label,)})
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from solera_server.batch import Batch
+from solera_server.batch import Batch, InputError
 from solera_server.compiled.kernels import Intake
 from solera_server.known_heads import LENGTH, REQUEST_ID, VARYING
 from solera_server.message import LENGTH_HEADER
@@ -105,6 +105,7 @@ class PlainTurn:
         self._width = codecs[0].plain.width
         self._metrics = metrics
         self._recorder = recorder
+        self._failed_before = False
         self.connections: Sized = ()
         """Those of the port."""
         self.take = self._intake.take
@@ -143,10 +144,18 @@ class PlainTurn:
             wanted = codec.wanted(turn.asked)
             outputs = self._scheduler.predict(batch, wanted)
             bodies = codec.bodies(outputs, wanted, turn.stops(), turn.ids)
-        except Exception:  # noqa: BLE001 - whose error it is shows when each goes the ordinary way
+        except Exception as error:  # noqa: BLE001 - whose it is shows when each goes the ordinary way
+            self._tell(error)
             self._go_carefully(turn)
         else:
             self._answer(turn, batch, outputs, bodies)
+
+    def _tell(self, error: Exception) -> None:
+        """Log a failure that is no refusal: it may not come again where each request goes by itself."""
+        if not isinstance(error, InputError):
+            level = logging.DEBUG if self._failed_before else logging.ERROR
+            self._failed_before = True
+            log.log(level, "a turn failed; its requests go the ordinary way", exc_info=error)
 
     def _answer(self, turn: _Turn, batch: Batch, outputs: Outputs, bodies: list[bytes]) -> None:
         now = perf_counter()

@@ -6,14 +6,14 @@ The V1 protocol's predict: ``{"instances": […]}`` in, ``{"predictions": […]}
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from solera_server.batch import Batch, InputError, Layout
 from solera_server.codec import Call
-from solera_server.encode import class_name, json_values, single_label, split
+from solera_server.encode import Kept, class_name, json_values, single_label, split
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import Response
 from solera_server.plain_bodies import PlainBodies
@@ -80,7 +80,7 @@ class V1Codec:
         """Return the bodies of the answers to requests that were predicted together (see PlainCodec)."""
         if stops is None and wanted == _LABELS:
             values = json_values(outputs[PREDICT])
-            return [_label_body(value) if type(value) is str else _body([value]) for value in values]
+            return _BODIES.of(values) or [_body([value]) for value in values]
         render = _render if wanted == _LABELS else self._render_probabilities
         ends = stops or range(1, len(outputs[PREDICT]) + 1)
         return [render(own).body for own in split(outputs, ends)]
@@ -149,7 +149,7 @@ def _render(outputs: Outputs) -> Response:
     predictions = outputs[PREDICT]
     label = single_label(predictions)
     if label is not None:
-        return Response(200, _label_body(label))
+        return Response(200, _BODIES[label])
     return Response(200, _body(json_values(predictions)))
 
 
@@ -157,6 +157,5 @@ def _body(values: Sequence[Any]) -> bytes:
     return orjson.dumps({"predictions": values})
 
 
-@lru_cache(256)
-def _label_body(label: str) -> bytes:
-    return _body((label,))
+_BODIES = Kept(lambda label: _body((label,)))
+"""Of answers with a label alone."""

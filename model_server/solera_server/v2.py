@@ -11,10 +11,11 @@ from solera_server import binary_tensors
 from solera_server.batch import Batch, InputError, Layout
 from solera_server.binary_tensors import Appendix
 from solera_server.codec import Call
-from solera_server.encode import TensorTexts, datatype, json_values, split
+from solera_server.encode import Kept, TensorTexts, datatype, json_values, label_tensor, split
 from solera_server.json_input import expect_object, parse, refuse_unknown, shown
 from solera_server.message import LENGTH_HEADER, Response
 from solera_server.plain_bodies import PlainBodies
+from solera_server.predictor import PREDICT
 from solera_server.request_size import RequestSize
 from solera_server.tensors import (
     ADVERTISED,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from solera_server.limits import Limits
     from solera_server.predictor import Outputs
 
+_LABELS: tuple[str, ...] = (PREDICT,)
 EXTENSIONS = ("binary_tensor_data",)
 """What this server offers beyond the protocol, as its metadata lists it."""
 _FIELDS = frozenset({"model_name", "id", "parameters", "inputs", "outputs"})
@@ -57,6 +59,8 @@ class V2Codec:
         self._outputs = outputs
         self._start = orjson.dumps({"model_name": name, "model_version": version})[:-1] + b","
         self._texts = TensorTexts()
+        self._bodies = Kept(lambda label: self._body(label_tensor(PREDICT, label), None))
+        """Of answers with a label alone."""
         self._json_depth = limits.json_depth
         self._size = RequestSize(schema, limits)
         self.plain = PlainBodies(self._layout, self._size.rows, limits.json_depth, name, outputs)
@@ -81,6 +85,10 @@ class V2Codec:
         ids: Sequence[str | None] | None,
     ) -> list[bytes]:
         """Return the bodies of the answers to requests that were predicted together (see PlainCodec)."""
+        if stops is None and ids is None and wanted == _LABELS:
+            kept = self._bodies.of(json_values(outputs[PREDICT]))
+            if kept is not None:
+                return kept
         if stops is None:
             columns = [self._texts.rows(name, outputs[name]) for name in wanted]
             tensors = [b",".join(texts) for texts in zip(*columns, strict=True)]

@@ -70,6 +70,7 @@ Intake: Callable[..., Any] | None = _kernels.Intake if NATIVE else None
 if TYPE_CHECKING:
     from solera_server.compiled.kernels_numpy import (
         Trees,
+        calm,
         category_codes,
         count_terms,
         distances,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     )
 else:
     Trees = _kernels.Trees
+    calm = _kernels.calm
     category_codes = _kernels.category_codes
     count_terms = _kernels.count_terms
     distances = _kernels.distances
@@ -96,6 +98,7 @@ __all__ = [
     "BodyReader",
     "Intake",
     "Trees",
+    "calm",
     "category_codes",
     "count_terms",
     "distances",

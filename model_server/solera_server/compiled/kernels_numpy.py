@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Trees",
+    "calm",
     "category_codes",
     "count_terms",
     "distances",
@@ -62,6 +63,11 @@ def linear(x: Matrix, weights: Matrix, intercept: NDArray[np.float64], out: Matr
     for column in range(x.shape[1]):
         out += x[:, column, None] * weights[column]
     out += intercept
+
+
+def calm(values: NDArray[np.float64], bound: float) -> bool:
+    """Say whether all of ``values`` (n,) are smaller than ``bound``, in size; NaN is not."""
+    return bool((np.absolute(values) < bound).all())
 
 
 EUCLIDEAN, MANHATTAN, CHEBYSHEV = range(3)

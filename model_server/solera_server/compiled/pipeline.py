@@ -16,6 +16,7 @@ from solera_server.compiled import (  # noqa: F401 - each registers what it comp
     forests,
     imputers,
     kernel_machines,
+    kernels,
     linear,
     neighbor_imputer,
     neighbors,
@@ -65,7 +66,6 @@ SPARSE_FROM = 512
 """From this many columns on, one-hot columns of linear models are kept sparse."""
 
 _CALM = 1e100
-_FEW = 32
 
 
 class CompiledPredictor:
@@ -140,9 +140,7 @@ class CompiledPredictor:
 
 def is_calm(values: Any) -> bool:
     """Say whether no number of a row of numbers is NaN, infinite or larger than 1e100."""
-    if len(values) <= _FEW:
-        return bool(sum(map(abs, values.tolist())) < _CALM)
-    return bool((np.absolute(values) < _CALM).all())
+    return kernels.calm(values, _CALM)
 
 
 class Preparation:

@@ -61,6 +61,13 @@ def test_shares_of_two_classes_have_the_bits_of_scipy(values: list[float], facto
         assert out.tobytes() == np.column_stack([1 - second, second]).tobytes()
 
 
+@given(st.lists(st.floats(), max_size=40) | st.lists(st.floats(-1e99, 1e99), max_size=400))
+@settings(deadline=None)
+def test_numbers_are_calm_where_none_is_missing_or_large(values: list[float]) -> None:
+    wanted = all(abs(value) < 1e100 for value in values)
+    assert [module.calm(np.array(values), 1e100) for module in (native, plain)] == [wanted, wanted]
+
+
 @given(seeds, st.integers(1, 3000), st.integers(1, 5), st.sampled_from([0, 1, 2]))
 @settings(deadline=None, max_examples=40)
 def test_distances_are_the_same_bits(seed: int, points: int, features: int, metric: int) -> None:

@@ -343,6 +343,24 @@ async def test_texts_booleans_and_a_request_that_the_model_refuses(tmp_path: Pat
         assert sum(sizes) > 68
 
 
+async def test_a_turn_that_fails_is_told_and_costs_no_answer(
+    loaded_iris: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = post("/v2/models/iris/infer", v2_body(ROW), close=False)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 4) as found:
+        before = await together(found, [request] * 4)
+        monkeypatch.setattr(served.serving.codecs[1], "bodies", broken)
+        for _ in range(3):
+            assert await together(found, [request] * 4) == before
+    told = [record for record in caplog.records if "a turn failed" in record.message]
+    assert [record.levelname for record in told][:1] == ["ERROR"]
+    assert all(record.levelname == "DEBUG" for record in told[1:])
+
+
 @pytest.mark.parametrize("request_id", ["", "x-request-id: r-1\r\n"])
 async def test_a_server_that_drains_ends_connections(loaded_iris: LoadedModel, request_id: str) -> None:
     request = post("/v2/models/iris/infer", v2_body(ROW), close=False, headers=request_id)
