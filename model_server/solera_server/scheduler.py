@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from solera_server.costs import Costs, measure
-from solera_server.job import all_answered, predict_together
+from solera_server.job import Merger
 from solera_server.worker import MERGED_JOBS, Task, Worker
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Scheduler:
         self._short_rows = 0
         """Rows up to which a request is predicted on the loop; 0 where none is."""
         self._row_seconds = 0.0
+        self._merger = Merger()
         self._arrived: list[Job] = []
         self._arrived_seconds = 0.0
         """What predicting those is going to take."""
@@ -198,15 +199,18 @@ class Scheduler:
         predictor, started = self._predictor, perf_counter()
         if predictor is None:
             raise AssertionError("there is a predictor before there are jobs")
-        jobs, left = self._arrived, self._arrived[:0]
+        jobs, left, seconds = self._arrived, self._arrived[:0], _TURN_SECONDS
         if self._arrived_seconds > _TURN_SECONDS:
-            jobs, left = self._turn(jobs, started)
+            jobs, left, seconds = self._turn(jobs, started)
         self._arrived = left
+        answers = self._merger.predict(predictor, jobs, started + seconds)
+        if len(answers) < len(jobs):  # some call failed, and the turn is over
+            self._arrived = left = jobs[len(answers) :] + left
+            jobs = jobs[: len(answers)]
         more = bool(left)
         if not more:
             self._arrived_seconds = self._behind = 0.0
-        answers = predict_together(predictor, jobs)
-        if all_answered(jobs):
+        if self._merger.whole:
             self._costs.observe(sum(map(_rows, jobs)), perf_counter() - started)
             self._measure_short()
         self._count(-len(jobs))
@@ -234,8 +238,8 @@ class Scheduler:
         self._short_rows = self._costs.rows_within(_LOOP_SECONDS)
         self._row_seconds = self._costs.of_row
 
-    def _turn(self, jobs: list[Job], now: float) -> tuple[list[Job], list[Job]]:
-        """Return the jobs of a turn that begins now, and those that are left for the next ones."""
+    def _turn(self, jobs: list[Job], now: float) -> tuple[list[Job], list[Job], float]:
+        """Return the jobs of a turn that begins now, those that are left for later, and its seconds."""
         seconds = _TURN_SECONDS
         if self._behind:
             seconds = min(max(seconds, _SHARE * (now - self._turn_ended)), _LONGEST_TURN_SECONDS)
@@ -244,8 +248,8 @@ class Scheduler:
         for index, job in enumerate(jobs):
             rows += _rows(job)
             if rows > room and index:
-                return jobs[:index], jobs[index:]
-        return jobs, []
+                return jobs[:index], jobs[index:], seconds
+        return jobs, [], seconds
 
     def _finished(self, task: Task, answer: Any) -> None:
         self._count(-1)

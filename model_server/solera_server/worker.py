@@ -13,7 +13,7 @@ from collections import deque
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
-from solera_server.job import all_answered, join, predict_alone, predict_together
+from solera_server.job import Merger, join, predict_alone
 from solera_server.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Worker:
         self._loop = loop
         self._finished = finished
         self._lanes: Lanes[Task] = Lanes()
+        self._merger = Merger()
         self._done: deque[tuple[Task, Any]] = deque()
         self._busy_since: float | None = None
         self._predictor: Predictor | None = None
@@ -113,8 +114,8 @@ class Worker:
         jobs = [task.job for task in decoded]
         rows = sum(_rows(job) for job in jobs)
         started = perf_counter()
-        answers = predict_together(predictor, jobs)
-        if all_answered(jobs):
+        answers = self._merger.predict(predictor, jobs)
+        if self._merger.whole:
             costs.observe(rows, perf_counter() - started)
         for task, answer in zip(decoded, answers, strict=True):
             self._finish(task, answer)

@@ -19,6 +19,7 @@ from request_bodies import NUMBERS
 from solera_server.batch import Batch, InputError, Layout
 from solera_server.codec import Call
 from solera_server.costs import Costs, measure
+from solera_server.job import Merger
 from solera_server.lanes import Lanes
 from solera_server.limits import Limits
 from solera_server.message import Response
@@ -45,11 +46,12 @@ class Doubling:
         self.gate = threading.Event()
         self.gate.set()
         self.row_seconds = 0.0
+        self.call_seconds = 0.0
 
     def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         self.gate.wait(10)
-        if self.row_seconds:
-            time.sleep(self.row_seconds * batch.rows)
+        if self.row_seconds or self.call_seconds:
+            time.sleep(self.call_seconds + self.row_seconds * batch.rows)
         self.calls.append((batch.rows, tuple(outputs)))
         self.threads[threading.get_ident()] += 1
         values = batch.numbers[:, 0]
@@ -169,6 +171,29 @@ async def test_the_error_of_one_request_among_many_is_found_by_halving(scheduler
     assert found[:40] + found[41:] == expected[:40] + expected[41:]
     assert found[40] == "InputError: row 0 of (-1,): negative"
     assert len(predictor.calls) <= 13, "two for each of six halvings, and the first"
+
+
+async def test_a_turn_of_bad_requests_lets_others_have_the_loop(scheduler: Scheduler) -> None:
+    predictor = serving(scheduler, Doubling())
+    predictor.call_seconds = 0.001  # a machine that is slower makes more turns of it, never fewer
+    jobs = [Asked(value if value % 50 == 0 else -1) for value in range(200)]
+    for job in jobs:
+        assert scheduler.submit(job) is None
+    turns, late = 0, Asked(7)
+    while jobs[-1].answer is None:
+        turns += 1
+        await asyncio.sleep(0)
+        if turns == 2:
+            assert scheduler.submit(late) is None
+    assert turns >= 20, "200 ms of calls in turns of about 5 ms"
+    await until(lambda: scheduler.in_flight == 0)
+    assert [job.answer for job in jobs[::50]] == [{"predict": [2 * value]} for value in range(0, 200, 50)]
+    assert sum(job.answer == "InputError: row 0 of (-1,): negative" for job in jobs) == 196
+    assert [job.order for job in jobs] == sorted(job.order for job in jobs), (
+        "who came first is answered first"
+    )
+    assert late.answer == {"predict": [14]}
+    assert list(predictor.threads) == [threading.get_ident()]
 
 
 @pytest.mark.parametrize("kind", ["compiled", "scikit-learn"])
@@ -348,6 +373,47 @@ async def test_no_answer_depends_on_what_comes_beside_it(
             await asyncio.sleep(0)
     await until(lambda: all(job.answer is not None for job in jobs))
     assert [job.answer for job in jobs] == expected
+
+
+# -- bad requests among others -----------------------------------------------------------------------
+
+
+def predicted_in_turns(merger: Merger, predictor: Doubling, jobs: list[Asked], deadline: float) -> list[Any]:
+    answers: list[Any] = []
+    while len(answers) < len(jobs):
+        answers += merger.predict(predictor, jobs[len(answers) :], deadline)
+    return answers
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=80), st.sampled_from([0.0, float("inf")]))
+def test_each_gets_its_own_answer_however_short_turns_are(good: list[bool], deadline: float) -> None:
+    jobs = [Asked(index + 1 if one else -index - 1, decoded=True) for index, one in enumerate(good)]
+    merger, predictor = Merger(), Doubling()
+    answers = predicted_in_turns(merger, predictor, jobs, deadline)
+    assert answers == [
+        {"predict": [2 * index + 2]} if one else f"InputError: row 0 of ({-index - 1},): negative"
+        for index, one in enumerate(good)
+    ]
+    bad, depth = good.count(False), len(good).bit_length()
+    assert len(predictor.calls) <= 1 + min(2 * len(good), 3 * depth * bad)
+
+
+def test_where_all_are_bad_each_costs_one_call() -> None:
+    predictor = Doubling()
+    Merger().predict(predictor, [Asked(-1, decoded=True) for _ in range(500)])
+    assert len(predictor.calls) <= 500 + 9
+
+
+def test_a_turn_that_is_over_begins_no_call_but_its_first() -> None:
+    merger, predictor = Merger(), Doubling()
+    jobs = [Asked(-1, decoded=True) for _ in range(64)]
+    assert merger.predict(predictor, jobs, 0.0) == []
+    assert not merger.whole
+    assert merger.predict(predictor, jobs, 0.0) == []
+    assert [rows for rows, _ in predictor.calls] == [64, 32], "the next turn begins where this one ended"
+    fine = [Asked(1, decoded=True) for _ in range(16)]
+    assert len(merger.predict(predictor, fine, 0.0)) == 16
+    assert merger.whole
 
 
 # -- lanes and costs -------------------------------------------------------------------------------
