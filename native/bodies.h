@@ -52,6 +52,7 @@ typedef struct {
     Py_ssize_t first;  /* the body's first row */
     Py_ssize_t rows, room;
     Py_ssize_t most_rows; /* of the body */
+    int alone;            /* nobody else knows of it: other threads may run meanwhile */
 } Decoded;
 
 int name_is(const Name *name, const Piece *piece);

@@ -173,6 +173,7 @@ static PyObject *read_alone(PyObject *self, PyObject *body, ReadBody read)
     PyObject *result = NULL;
     int taken = decoded_open(&decoded, (const BodyReader *)self, 1);
     if (taken == TAKEN) {
+        decoded.alone = 1;
         taken = read(&decoded, PyBytes_AsString(body), PyBytes_Size(body), &asked);
     }
     if (taken == TAKEN && decoded_close(&decoded) == TAKEN) {

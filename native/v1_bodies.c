@@ -95,8 +95,13 @@ static int read_instances(Decoded *decoded, Scan *scan)
             return FAILED;
         }
     }
+    /* Rows of nothing are many in a small body. */
+    const Py_ssize_t without_threads = 1 + STEPS_WITHOUT_THREADS / (decoded->reader->feature_count + 1);
     int taken = TAKEN, more = 1;
     while (more == 1 && taken == TAKEN) {
+        if (decoded->alone && decoded->rows % without_threads == without_threads - 1) {
+            PyEval_RestoreThread(PyEval_SaveThread());
+        }
         taken = scan_character(scan, open) ? decoded_add_rows(decoded, 1) : SLOW;
         if (taken == TAKEN) {
             taken = open == '{' ? read_object(decoded, scan, seen) : read_list(decoded, scan);

@@ -7,6 +7,7 @@ the set of Python types in it; only one that is not clean is looked at value by 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,8 @@ def make_column(feature: Feature, values: Sequence[Any], where: Callable[[int], 
     Raises InputError with the place (``where(row)``), the type expected and the value found.
     """
     kinds = set(map(type, values))
+    if kinds == {_NONE} and feature.nullable:  # the whole column may be absent, and cost nothing to send
+        return [math.nan] * len(values) if feature.type == STRING else np.full(len(values), math.nan)
     if feature.type == STRING:
         if kinds == {str}:
             return list(values)

@@ -25,7 +25,8 @@ class Job(Protocol):
     A request to predict.
 
     Its methods are called in the order in which they stand here; ``decode``, ``succeed`` and ``fail`` on
-    any thread, ``deliver`` on the event loop. ``call`` and ``outputs`` are kept here between them.
+    any thread, ``decode_short`` and ``deliver`` on the event loop. ``call`` and ``outputs`` are kept here
+    between them.
     """
 
     size: int
@@ -39,6 +40,9 @@ class Job(Protocol):
     @property
     def abandoned(self) -> bool:
         """Whether nobody waits for the answer any more."""
+
+    def decode_short(self) -> Call | None:
+        """Decode what is short work; None where it is not, or may not be. Raises InputError."""
 
     def decode(self) -> Call:
         """Raises InputError."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from solera_server.access_log import trace_fields
 from solera_server.batch import InputError
 from solera_server.message import JSON, RECEIPT_HEADER, Request, Response, error_response
+from solera_server.request_size import TOO_LARGE
 from solera_server.router import Route
 
 if TYPE_CHECKING:
@@ -58,23 +59,46 @@ class Recorder(Protocol):
 
 
 class Prediction:
-    """The job of one request."""
+    """
+    The job of one request.
 
-    __slots__ = ("_codec", "_metrics", "_recorder", "call", "outputs", "request", "since", "size")
+    ``short`` reads the same as ``codec``, within the limits of what is decoded on the event loop; None where
+    no body of a size that comes there is long work.
+    """
 
-    def __init__(self, request: Request, codec: Codec, metrics: Metrics, recorder: Recorder | None) -> None:
+    __slots__ = ("_codec", "_metrics", "_recorder", "_short", "call", "outputs", "request", "since", "size")
+
+    def __init__(
+        self,
+        request: Request,
+        codec: Codec,
+        metrics: Metrics,
+        recorder: Recorder | None,
+        short: Codec | None = None,
+    ) -> None:
         self.request = request
         self.size = len(request.body)
         self.since = request.received
         self.call: Call | None = None
         self.outputs: Outputs | None = None
         self._codec = codec
+        self._short = short
         self._metrics = metrics
         self._recorder = recorder
 
     @property
     def abandoned(self) -> bool:
         return self.request.abandoned
+
+    def decode_short(self) -> Call | None:
+        if self._short is None:
+            return self.decode()
+        try:
+            return self._short.decode(self.request.body, self.request.head.headers)
+        except InputError as error:
+            if error.status == TOO_LARGE:
+                return None  # whether it is too large for a request as well is seen in the thread
+            raise
 
     def decode(self) -> Call:
         return self._codec.decode(self.request.body, self.request.head.headers)

@@ -154,10 +154,12 @@ class Scheduler:
             return max(1, math.ceil(wait))
         if job.call is None:
             try:
-                job.call = job.decode()
+                job.call = job.decode_short()
             except Exception as error:  # noqa: BLE001 - the job words the answer
                 job.deliver(job.fail(error))
                 return None
+            if job.call is None:
+                return self._submit_long(job, large=True)
         rows = job.call.batch.rows
         if rows > self._short_rows:
             return self._submit_long(job)
@@ -169,8 +171,8 @@ class Scheduler:
             self._loop.call_soon(self._predict_arrived)
         return None
 
-    def _submit_long(self, job: Job) -> int | None:
-        large = job.size > SMALL_BODY
+    def _submit_long(self, job: Job, *, large: bool = False) -> int | None:
+        large = large or job.size > SMALL_BODY
         if job.call is None:
             seconds = self._costs.of_body(job.size)
         else:

@@ -13,6 +13,7 @@ from solera_server.message import Request, Response, error_response, json_respon
 from solera_server.plain_turn import PlainTurn
 from solera_server.predicting import Prediction
 from solera_server.predictor import described
+from solera_server.request_size import short_work
 from solera_server.router import Route, Router
 from solera_server.v1 import V1Codec
 
@@ -47,12 +48,15 @@ class Serving:
     """By path; what other parts of the server answer on the model port."""
 
     codecs: tuple[V1Codec, v2.V2Codec] = field(init=False)
+    short_v1: V1Codec = field(init=False)
+    """Of V1 alone a few bytes may mean many values: those that an object or the columns leave out."""
 
     def __post_init__(self) -> None:
         schema, outputs = self.loaded.schema, self.loaded.predictor.outputs
         of_v1 = V1Codec(schema, self.limits, outputs)
         of_v2 = v2.V2Codec(self.name, self.version, schema, outputs, self.limits)
         object.__setattr__(self, "codecs", (of_v1, of_v2))
+        object.__setattr__(self, "short_v1", V1Codec(schema, short_work(self.limits), outputs))
         self.scheduler.serve(self.loaded.predictor, Layout(schema.features))
 
     def router(self) -> Router:
@@ -63,7 +67,8 @@ class Serving:
             **v2.model_metadata(self.name, self.version, schema, outputs, platform),
             "parameters": {**described(self.loaded.predictor), **explain.parameters(self.loaded)},
         }
-        predict_v1, predict_v2 = (self.predicting(codec) for codec in self.codecs)
+        of_v1, of_v2 = self.codecs
+        predict_v1, predict_v2 = self.predicting(of_v1, self.short_v1), self.predicting(of_v2)
         server = {"name": "solera", "version": __version__, "extensions": list(v2.EXTENSIONS)}
         v1_model, v2_model = f"/v1/models/{self.name}", f"/v2/models/{self.name}"
         versioned = f"{v2_model}/versions/{self.version}"
@@ -87,17 +92,18 @@ class Serving:
 
     def plain_turn(self, loop: asyncio.AbstractEventLoop) -> PlainTurn | None:
         """Return what takes plain requests; None where it cannot, or where counting is not all."""
-        plain = all(codec.plain.reader is not None for codec in self.codecs)
+        codecs = self.short_v1, self.codecs[1]
+        plain = all(codec.plain.reader is not None for codec in codecs)
         if not plain or (self.recorder is not None and not self.recorder.plain):
             return None
-        return PlainTurn(loop, self.scheduler, self.codecs, self.metrics, self.recorder)
+        return PlainTurn(loop, self.scheduler, codecs, self.metrics, self.recorder)
 
-    def predicting(self, codec: Codec) -> Callable[[Request], Response | None]:
-        """Return a handler that predicts what the codec makes of a request."""
+    def predicting(self, codec: Codec, short: Codec | None = None) -> Callable[[Request], Response | None]:
+        """Return a handler that predicts what the codec makes of a request; ``short`` as for Prediction."""
         submit, metrics, recorder = self.scheduler.submit, self.metrics, self.recorder
 
         def handle(request: Request) -> Response | None:
-            seconds = submit(Prediction(request, codec, metrics, recorder))
+            seconds = submit(Prediction(request, codec, metrics, recorder, short))
             return None if seconds is None else _too_many(seconds)
 
         return handle

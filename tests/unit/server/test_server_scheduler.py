@@ -83,6 +83,9 @@ class Asked:
         if decoded:
             self.call = self.decode()
 
+    def decode_short(self) -> Call:
+        return self.decode()
+
     def decode(self) -> Call:
         self.decodings += 1
         if not self._values:
