@@ -40,7 +40,8 @@ class Batch:
     schema's order, as solera_core.schema defines their values; missing is NaN. ``texts`` has a list of
     ``rows`` values for each String feature, in the schema's order: str, or NaN where missing.
     ``where`` names the place of a value (row, index of the feature in the schema) in the request, for
-    messages. Nobody changes a batch, but for ``where``, which is let go when its request is answered.
+    messages. Nobody changes a batch, but for ``where``, which is let go when its request is answered or
+    nobody waits for the answer any more.
     """
 
     __slots__ = ("numbers", "rows", "texts", "where")
@@ -57,6 +58,10 @@ class Batch:
         self.texts = texts
         self.where = where
 
+    def forget_places(self) -> None:
+        """Let go of ``where``, which may hold on to all of the request's body."""
+        self.where = nowhere
+
     def slice(self, start: int, stop: int) -> Batch:
         """Return the rows from ``start`` up to ``stop``; those of the matrix are a view."""
         where = self.where
@@ -66,6 +71,11 @@ class Batch:
             tuple(column[start:stop] for column in self.texts),
             lambda row, feature: where(start + row, feature),
         )
+
+
+def nowhere(_row: int, _feature: int) -> str:
+    """Name no place; for batches whose requests are not asked for it."""
+    return ""
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

@@ -90,8 +90,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         self._state = _State.CLOSED
         if self._current is not None and self._current is not _PLAIN:
-            self._current.abandoned = True
-            self._current.body = b""  # it may wait in a queue, and its bytes are no longer counted
+            self._current.abandon()
             self._release(self._current)
         self._current = None
         self._drop()

@@ -159,8 +159,7 @@ class GrpcServer:
                 response = await answered
         except asyncio.CancelledError:
             # The client has gone, or its deadline has passed.
-            request.abandoned = True
-            request.body = b""  # it may wait in a queue, and its bytes are no longer counted
+            request.abandon()
             raise
         except Exception:
             log.exception("handler failed", extra={"path": "ModelInfer", **trace_fields(request)})

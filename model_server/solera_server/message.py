@@ -98,11 +98,11 @@ class Request:
     A request; ``body`` is complete when its handler is called.
 
     ``received`` is when it was (perf_counter). ``abandoned`` becomes True when the client has gone: work
-    that was not begun for it need not be begun. ``respond(request, response)`` answers a request whose
-    handler returned None, on the event loop.
+    that was not begun for it need not be begun. ``decoded`` is what was made of the body, if it was.
+    ``respond(request, response)`` answers a request whose handler returned None, on the event loop.
     """
 
-    __slots__ = ("abandoned", "body", "head", "held", "last", "received", "recorded", "respond")
+    __slots__ = ("abandoned", "body", "decoded", "head", "held", "last", "received", "recorded", "respond")
 
     def __init__(self, head: Head, body: bytes, received: float, respond: Respond) -> None:
         self.head = head
@@ -110,12 +110,20 @@ class Request:
         self.received = received
         self.respond = respond
         self.abandoned = False
+        self.decoded: Batch | None = None
         self.last = False
         """Nothing more is read from its connection."""
         self.held = 0
         """Bytes of the body that count against the bound on bodies in all."""
         self.recorded: tuple[Subject, Batch, Outputs] | None = None
         """What was predicted for it, until its answer is counted."""
+
+    def abandon(self) -> None:
+        """Let go of the body: the request may wait in a queue, and its bytes are no longer counted."""
+        self.abandoned = True
+        self.body = b""
+        if self.decoded is not None:
+            self.decoded.forget_places()
 
     @property
     def headers(self) -> dict[bytes, bytes]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from solera_server.batch import Batch, InputError
+from solera_server.batch import Batch, InputError, nowhere
 from solera_server.compiled.kernels import Intake
 from solera_server.known_heads import LENGTH, REQUEST_ID, VARYING
 from solera_server.message import LENGTH_HEADER
@@ -138,7 +138,7 @@ class PlainTurn:
         turn = _Turn(*taken)
         codec = self._codecs[turn.protocol]
         batch = Batch(
-            turn.total, np.ndarray((turn.total, self._width), _FLOAT64, turn.numbers), turn.texts, _nowhere
+            turn.total, np.ndarray((turn.total, self._width), _FLOAT64, turn.numbers), turn.texts, nowhere
         )
         try:
             wanted = codec.wanted(turn.asked)
@@ -231,10 +231,6 @@ class _Turn(NamedTuple):
 def _kept(rows: NDArray[np.bool_], batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:
     texts = tuple([*compress(column, rows)] for column in batch.texts)
     numbers = batch.numbers[rows]
-    return Batch(len(numbers), numbers, texts, _nowhere), {
+    return Batch(len(numbers), numbers, texts, nowhere), {
         name: array[rows] for name, array in outputs.items()
     }
-
-
-def _nowhere(_row: int, _feature: int) -> str:
-    return ""

@@ -94,14 +94,20 @@ class Prediction:
         if self._short is None:
             return self.decode()
         try:
-            return self._short.decode(self.request.body, self.request.head.headers)
+            return self._keep(self._short.decode(self.request.body, self.request.head.headers))
         except InputError as error:
             if error.status == TOO_LARGE:
                 return None  # whether it is too large for a request as well is seen in the thread
             raise
 
     def decode(self) -> Call:
-        return self._codec.decode(self.request.body, self.request.head.headers)
+        return self._keep(self._codec.decode(self.request.body, self.request.head.headers))
+
+    def _keep(self, call: Call) -> Call:
+        self.request.decoded = call.batch
+        if self.request.abandoned:  # while a thread decoded; whoever comes second lets go
+            call.batch.forget_places()
+        return call
 
     def succeed(self, call: Call, outputs: Outputs) -> Response:
         return call.render(outputs)

@@ -227,7 +227,7 @@ class Recorder:
         headers: Headers = ()
         if self._issuer is not None or self._log is not None:
             subject, headers = self._keep(request, subject, batch, outputs)
-        batch.where = _nowhere  # it may hold on to all of the request's body, whose bytes count no longer
+        batch.forget_places()  # of the request's body, whose bytes count no longer
         request.recorded = (subject, batch, outputs)
         return headers
 
@@ -431,7 +431,3 @@ class Recorder:
         self._sampled = sampler(options.sample)
         origin = Origin(recording.name, recording.version, self._boot.pod, self._boot.id, process)
         return PredictionLog(options, origin, recording.schema, store, counters)
-
-
-def _nowhere(_row: int, _feature: int) -> str:
-    return ""
