@@ -22,15 +22,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPARE = 512
-"""For what is no connection that may stay: probes, connections that are turned away, files, libraries."""
+"""For each port, for what is no connection that may stay: who is turned away, handshakes, files."""
 _SILENT_SECONDS = 30.0
 
 
-def make_room(limits: Limits) -> Limits:
+def ports_of_a_process(workers: int, *, grpc: bool) -> int:
+    """Return how many ports the process with the most of them has: each may have --max-connections."""
+    # A single process has the management port too; beside several workers that has a process of its own.
+    return (2 if workers == 1 else 1) + grpc
+
+
+def fitting(descriptors: int, ports: int) -> int:
+    """
+    Return how many connections each of the ports may have in a process that has so many descriptors.
+
+    Where those are too few for the spare ones, connections may have one half of them.
+    """
+    share = descriptors // ports
+    return max(share - SPARE, share // 2, 1)
+
+
+def make_room(limits: Limits, ports: int) -> Limits:
     """
     Raise the process's soft limit on descriptors to its hard one; return ``limits`` that fit below it.
 
-    Where it is too low for the spare ones, connections may have one half of it.
+    ``ports`` is how many ports have their connections in one process.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -41,14 +57,14 @@ def make_room(limits: Limits) -> Limits:
             log.warning("the limit on descriptors stays", extra={"limit": soft, "error": str(error)})
     if soft == resource.RLIM_INFINITY:
         return limits
-    fitting = max(soft - SPARE, soft // 2)
-    if limits.connections <= fitting:
+    most = fitting(soft, ports)
+    if limits.connections <= most:
         return limits
     log.warning(
         "fewer connections than --max-connections: the process may not have more file descriptors",
-        extra={"connections": fitting, "descriptors": soft},
+        extra={"connections": most, "descriptors": soft, "ports": ports},
     )
-    return replace(limits, connections=fitting)
+    return replace(limits, connections=most)
 
 
 class Watch:

@@ -15,7 +15,7 @@ import uvloop
 
 from solera_server import management
 from solera_server.compiled import kernels
-from solera_server.descriptors import make_room
+from solera_server.descriptors import make_room, ports_of_a_process
 from solera_server.health import Phase
 from solera_server.http_server import HttpServer
 from solera_server.listening import bind_or_fail, port_of
@@ -58,7 +58,8 @@ def _serve(options: Options, source: Source) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     if kernels.WHY_NOT_NATIVE:
         log.warning("numpy computes, several times slower", extra={"reason": kernels.WHY_NOT_NATIVE})
-    options = replace(options, limits=make_room(options.limits))
+    ports = ports_of_a_process(options.workers, grpc=options.grpc_port is not None)
+    options = replace(options, limits=make_room(options.limits, ports))
     if options.grpc_port is not None:
         # gRPC binds its port itself, and shares it among workers. These sockets, which never listen, hold it
         # from before the model is loaded, and see that nobody else has it.

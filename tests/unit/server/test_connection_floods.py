@@ -14,10 +14,14 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from echo_server import echoing
+from hypothesis import given
+from hypothesis import strategies as st
 from raw_http import answers, ask, get, only, post, until
 from server_process import running, serve_arguments
 
+from solera_server.descriptors import SPARE, fitting, ports_of_a_process
 from solera_server.limits import Limits
 
 if TYPE_CHECKING:
@@ -196,12 +200,12 @@ async def lowered(
 async def test_without_descriptors_the_server_says_so_once_and_recovers(
     iris: Trained, tmp_path: Path
 ) -> None:
-    """The model port takes one half of 120; the probes' port, whose limit is the same, takes the others."""
+    """Both ports together may have one half of 120; who is turned away takes the others."""
     async with lowered(iris, tmp_path, 120, 120, "--idle-timeout", "4") as (server, port):
         warned = await server.event(
             "fewer connections than --max-connections: the process may not have more file descriptors"
         )
-        assert (warned["connections"], warned["descriptors"]) == (60, 120)
+        assert (warned["connections"], warned["descriptors"], warned["ports"]) == (30, 120, 2)
         kept = await keep(port)
         management = int((await server.management_url()).rpartition(":")[2])
         silent = [Silent(port, 100), Silent(management, 100)]
@@ -221,8 +225,25 @@ async def test_without_descriptors_the_server_says_so_once_and_recovers(
             one.all.close()
 
 
+@given(st.integers(1, 20_000), st.integers(1, 3))
+def test_all_ports_of_a_process_fit_into_its_descriptors(descriptors: int, ports: int) -> None:
+    each = fitting(descriptors, ports)
+    assert each >= 1
+    if descriptors >= 2 * ports:
+        assert 2 * ports * each <= descriptors or ports * (each + SPARE) <= descriptors
+
+
+@pytest.mark.parametrize(
+    ("workers", "grpc", "ports"), [(1, False, 2), (1, True, 3), (4, False, 1), (4, True, 2)]
+)
+def test_which_ports_share_a_process(workers: int, ports: int, *, grpc: bool) -> None:
+    assert ports_of_a_process(workers, grpc=grpc) == ports
+    default = Limits().connections
+    assert fitting(ports * (default + SPARE), ports) == default
+
+
 async def test_the_soft_limit_of_descriptors_is_raised(iris: Trained, tmp_path: Path) -> None:
-    async with lowered(iris, tmp_path, 200, 2000) as (server, port):
+    async with lowered(iris, tmp_path, 200, 3072) as (server, port):
         silent = Silent(port, 400)
         await until(lambda: descriptors(server) >= 400)
         assert not [event for event in server.events if event["level"] != "info"]
