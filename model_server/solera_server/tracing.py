@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from solera_server.access_log import trace_of
 from solera_server.router import Route
@@ -75,7 +76,13 @@ class Served:
     grpc_port: int | None
 
     def template(self, path: str) -> str:
-        """Return the route of a path that exists: the model's name and version are variables in it."""
+        """
+        Return the route of a path that exists: the model's name and version are variables in it.
+
+        However clients write it, as the router takes it: there must not be more names than routes.
+        """
+        if "%" in path:
+            path = unquote(path)
         before, models, after = path.partition(f"/models/{self.model}")
         if not models or after[:1] not in ("", "/", ":"):
             return path
@@ -88,7 +95,7 @@ class Served:
         """Return whether requests of a path are traced: those of probes are not."""
         if protocol == "grpc":
             return path.rpartition("/")[2] not in _UNTRACED_CALLS
-        return path not in _UNTRACED and self.template(path) not in _UNTRACED_OF_MODEL
+        return self.template(path) not in (*_UNTRACED, *_UNTRACED_OF_MODEL)
 
 
 class Tracing:
@@ -159,7 +166,7 @@ class Tracing:
             key = (protocol, head.target)
             traced = self._traced.get(key)
             if traced is None:
-                traced = self._served.traced(protocol, head.path.decode("latin-1"))
+                traced = self._served.traced(protocol, head.path.decode("utf-8", "replace"))
                 if len(self._traced) < _LONGEST:  # a query is a part of the target, and clients' to choose
                     self._traced[key] = traced
             if not traced:
@@ -182,7 +189,8 @@ class Tracing:
             bool(sampled),
             state.decode("latin-1") if parent is not None and len(state) <= _LONGEST_STATE else "",
             head.method.decode("latin-1"),
-            head.path[:_LONGEST].decode("utf-8", "replace"),
+            # One that has a route is not long, but for escapes, and cut it would have another.
+            (head.path if routed else head.path[:_LONGEST]).decode("utf-8", "replace"),
             routed,
             protocol,
             host[:_LONGEST].decode("latin-1"),

@@ -105,20 +105,27 @@ async def until_counted(server: Process, name: str, count: float) -> None:
 
 
 async def test_errors_and_what_has_no_route(iris: Trained) -> None:
+    version = "v" + "3" * 40
+    path = f"v2/models/iris/versions/{version}/infer"
+    escaped = "".join(f"%{ord(letter):02X}" for letter in path)
     with Collector() as collector:
-        async with running(*arguments(iris, "--max-rows", "5"), **collector.environ()) as server:
+        more = ("--max-rows", "5", "--version", version)
+        async with running(*arguments(iris, *more), **collector.environ()) as server:
             url = await server.url()
             assert await post(url, rows=[[SECRET, "x", 1, 2]]) == 400
             assert await post(url, "/v1/models/other:predict") == 404
-            assert await post(url, "/v2/models/iris/versions/v3/infer") == 400
-            bad, missing, versioned = await collector.wait_for(3)
+            assert await post(url, f"/{path}") == 400
+            assert await post(url, f"/{escaped}") == 400
+            bad, missing, versioned, odd = await collector.wait_for(4)
     assert bad.attributes["http.response.status_code"] == 400
     assert not bad.failed  # it is the client's error
     assert "error.type" not in bad.attributes
     assert (missing.name, "http.route" in missing.attributes) == ("POST", False)
     assert missing.attributes["url.path"] == "/v1/models/other:predict"
     assert versioned.attributes["http.route"] == "/v2/models/{model}/versions/{version}/infer"
-    assert len({span.trace_id for span in collector.spans}) == 3
+    assert (odd.name, odd.attributes["http.route"]) == (versioned.name, versioned.attributes["http.route"])
+    assert odd.attributes["url.path"] == f"/{escaped}"
+    assert len({span.trace_id for span in collector.spans}) == 4
     assert not any(span.parent_id for span in collector.spans)
     for span in collector.spans:
         assert str(SECRET) not in repr((span.name, span.attributes, span.resource))
@@ -314,6 +321,11 @@ def test_routes_and_hosts() -> None:
     assert served.template("/v1/models/iris:explain") == "/v1/models/{model}:explain"
     assert served.template("/v2/models/iris/versions/v3") == "/v2/models/{model}/versions/{version}"
     assert served.template("/v2/models/irises") == "/v2/models/irises"
+    assert served.template("/v2/models/%69ris/inf%65r") == "/v2/models/{model}/infer"
+    assert served.template("/v2/models/iris%2Fversions/v%33") == "/v2/models/{model}/versions/{version}"
+    assert served.traced("v2", "/v2/models/iris/inf%65r")
+    assert not served.traced("v2", "/v2/health/l%69ve")
+    assert not served.traced("v1", "/v1/models/%69ris")
     assert [split_host(host) for host in ("a.b:80", "a.b", "[::1]:8080", "[::1]", "", "a:x")] == [
         ("a.b", 80), ("a.b", None), ("::1", 8080), ("::1", None), ("", None), ("a", None),
     ]  # fmt: skip
