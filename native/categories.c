@@ -3,6 +3,9 @@
 
 #include <math.h>
 
+/* Others get the interpreter after so many. It cannot be given up for all of the work, which is on Python's objects. */
+#define LOOKUPS_WITHOUT_THREADS (STEPS_WITHOUT_THREADS / 10)
+
 enum { FOUND, REFUSED, FAILED = -1 };
 
 /* Look `value` up in a table (dict, missing, unknown), of which the last two may be None: refused. The reference
@@ -67,6 +70,30 @@ static int write_code(double *row, Py_ssize_t columns, Py_ssize_t column, PyObje
     return 0;
 }
 
+/* Write what a table says of a column from the column `start` of out on. `count` is of all look-ups so far. Whoever
+ * runs in between may change the column, though nobody should: so it is held, its values too, and its end looked at. */
+static int encode_column(PyObject *table, PyObject *column, const Array *out, Py_ssize_t start, Writer write,
+                         Py_ssize_t *count)
+{
+    int state = FOUND;
+    PyObject *found;
+    Py_INCREF(column);
+    for (Py_ssize_t row = 0; state == FOUND && row < out->rows; row++) {
+        if (++*count % LOOKUPS_WITHOUT_THREADS == 0) {
+            PyEval_RestoreThread(PyEval_SaveThread());
+        }
+        PyObject *value = Py_XNewRef(PyList_GetItem(column, row));
+        state = value == NULL ? FAILED : look_up(table, value, &found);
+        Py_XDECREF(value);
+        double *to = (double *)out->buffer.buf + row * out->columns;
+        if (state == FOUND && write(to, out->columns, start, found) < 0) {
+            state = FAILED;
+        }
+    }
+    Py_DECREF(column);
+    return state;
+}
+
 /* Arguments: columns, tables, sources, out, start. The k-th table takes the column sources[k], and `step` says
  * whether it writes from column start or from column start + k on. */
 static PyObject *encode(PyObject *const *arguments, Writer write, int step)
@@ -83,18 +110,12 @@ static PyObject *encode(PyObject *const *arguments, Writer write, int step)
     } else if (check_tables(columns, tables, sources, out.rows) == 0) {
         state = FOUND;
     }
-    for (Py_ssize_t k = 0; state == FOUND && k < PyTuple_Size(tables); k++) {
-        PyObject *table = PyTuple_GetItem(tables, k), *found;
+    for (Py_ssize_t k = 0, count = 0; state == FOUND && k < PyTuple_Size(tables); k++) {
         const Py_ssize_t source = PyLong_AsSsize_t(PyTuple_GetItem(sources, k));
         PyObject *column = PyList_GetItem(columns, source); /* raises where there is none */
-        state = column == NULL ? FAILED : FOUND;
-        for (Py_ssize_t row = 0; state == FOUND && row < out.rows; row++) {
-            state = look_up(table, PyList_GetItem(column, row), &found);
-            double *to = (double *)out.buffer.buf + row * out.columns;
-            if (state == FOUND && write(to, out.columns, start + k * step, found) < 0) {
-                state = FAILED;
-            }
-        }
+        state = column == NULL
+                    ? FAILED
+                    : encode_column(PyTuple_GetItem(tables, k), column, &out, start + k * step, write, &count);
     }
     PyBuffer_Release(&out.buffer);
     return state == FAILED ? NULL : PyBool_FromLong(state == FOUND);

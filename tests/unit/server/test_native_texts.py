@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from interpreter_lock import lets_others_run
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.utils import murmurhash3_32
 
@@ -117,6 +118,30 @@ def test_categories_are_encoded_alike(tables: list[Any], rows: int, data: st.Dat
             taken = getattr(kernels, name)(columns, tuple(given_), sources, out, 1)
             outcomes.append((taken, out.tobytes() if taken else None))
         assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("name", ["one_hot", "category_codes"])
+@pytest.mark.parametrize(("rows", "columns"), [(400_000, 1), (1_000, 400)])
+def test_other_threads_run_while_many_categories_are_encoded(name: str, rows: int, columns: int) -> None:
+    kind = float if name == "category_codes" else int
+    table = ({f"k{number}": kind(number) for number in range(9)}, None, None)
+    column, out = [f"k{row % 9}" for row in range(rows)], np.zeros((rows, max(9, columns)))
+    encode = getattr(native, name)
+    arguments = ([column], (table,) * columns, (0,) * columns, out, 0)
+    assert lets_others_run(lambda: encode(*arguments))
+
+
+def test_a_column_that_shrinks_meanwhile_is_an_error() -> None:
+    class Sly(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            column.clear()
+            return 1
+
+    column = [Sly(f"k{number}") for number in range(9)]
+    with pytest.raises(IndexError):
+        native.one_hot([column], (({"a": 0}, 0, 0),), (0,), np.zeros((9, 1)), 0)
 
 
 INT, FLOAT = np.int64, np.float64
