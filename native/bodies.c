@@ -129,9 +129,23 @@ int put_missing(Decoded *decoded, Py_ssize_t row, const Feature *feature)
     return TAKEN;
 }
 
+/* The text of a piece with escapes; None where half of a surrogate pair stands alone. */
+static PyObject *unescaped(const Piece *piece)
+{
+    char *copy = PyMem_Malloc(piece->length);
+    if (copy == NULL) {
+        return PyErr_NoMemory();
+    }
+    const Py_ssize_t size = unescape(piece, copy);
+    PyObject *text = size < 0 ? Py_NewRef(Py_None) : PyUnicode_DecodeUTF8(copy, size, NULL);
+    PyMem_Free(copy);
+    return text;
+}
+
 PyObject *text_object(const Piece *piece)
 {
-    PyObject *text = PyUnicode_DecodeUTF8(piece->start, (Py_ssize_t)piece->length, NULL);
+    PyObject *text =
+        piece->escaped ? unescaped(piece) : PyUnicode_DecodeUTF8(piece->start, (Py_ssize_t)piece->length, NULL);
     if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
         PyErr_Clear();
         return Py_NewRef(Py_None);

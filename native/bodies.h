@@ -101,7 +101,7 @@ int put_missing(Decoded *decoded, Py_ssize_t row, const Feature *feature);
 int put_text(Decoded *decoded, const Feature *feature, const Piece *text);
 int read_boolean(Decoded *decoded, Scan *scan, Py_ssize_t row, const Feature *feature);
 
-/* body.decode(): None where it is not UTF-8, NULL with an exception. */
+/* The text: None where it is not UTF-8, NULL with an exception. */
 PyObject *text_object(const Piece *piece);
 
 int is_body_reader(PyObject *object);

@@ -21,26 +21,110 @@ int scan_word(Scan *scan, const char *word)
     return 1; /* what may follow is seen by the next look: a comma or a bracket must */
 }
 
-int scan_string(Scan *scan, Piece *string)
+/* The value of four hexadecimal digits, or -1. */
+static int hexadecimal(const char *at, const char *end)
+{
+    int value = 0;
+    if (end - at < 4) {
+        return -1;
+    }
+    for (int i = 0; i < 4; i++) {
+        const char c = at[i], low = (char)(c | 0x20);
+        const int digit = c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : -1;
+        if (digit < 0) {
+            return -1;
+        }
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+/* How many characters an escape has, of which the backslash stands at `at`, or 0 where it is none. */
+static int escape_length(const char *at, const char *end)
+{
+    if (end - at < 2 || at[1] == '\0') {
+        return 0;
+    }
+    if (at[1] == 'u') {
+        return hexadecimal(at + 2, end) < 0 ? 0 : 6;
+    }
+    return strchr("\"\\/bfnrt", at[1]) != NULL ? 2 : 0;
+}
+
+int scan_text(Scan *scan, Piece *text)
 {
     if (!scan_character(scan, '"')) {
         return 0;
     }
     const char *at = scan->at;
     unsigned char seen = 0;
+    int escaped = 0;
     while (at < scan->end && *at != '"') {
-        const unsigned char byte = (unsigned char)*at++;
-        if (byte < 0x20 || byte == '\\') {
+        const unsigned char byte = (unsigned char)*at;
+        int length = 1;
+        if (byte == '\\') {
+            length = escape_length(at, scan->end);
+            escaped = 1;
+        }
+        if (byte < 0x20 || length == 0) {
             return 0;
         }
         seen |= byte;
+        at += length;
     }
     if (at == scan->end) {
         return 0;
     }
-    *string = (Piece){scan->at, (size_t)(at - scan->at), seen < 0x80};
+    *text = (Piece){scan->at, (size_t)(at - scan->at), seen < 0x80, escaped};
     scan->at = at + 1;
     return 1;
+}
+
+int scan_string(Scan *scan, Piece *string)
+{
+    return scan_text(scan, string) && !string->escaped;
+}
+
+/* Write a code point as UTF-8 and return its end. */
+static char *write_utf8(char *out, unsigned code)
+{
+    static const unsigned LEADS[] = {0, 0xC0, 0xE0, 0xF0};
+    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    *out++ = (char)(LEADS[more] | (code >> (6 * more)));
+    for (int i = more - 1; i >= 0; i--) {
+        *out++ = (char)(0x80 | ((code >> (6 * i)) & 0x3F));
+    }
+    return out;
+}
+
+ptrdiff_t unescape(const Piece *text, char *out)
+{
+    static const char NAMES[] = "bfnrt", VALUES[] = "\b\f\n\r\t";
+    const char *at = text->start, *end = at + text->length, *begin = out;
+    while (at < end) {
+        if (*at != '\\') {
+            *out++ = *at++;
+            continue;
+        }
+        const char *name = strchr(NAMES, at[1]);
+        if (at[1] != 'u') {
+            *out++ = name != NULL ? VALUES[name - NAMES] : at[1];
+            at += 2;
+            continue;
+        }
+        unsigned code = (unsigned)hexadecimal(at + 2, end);
+        at += 6;
+        if (code >= 0xD800 && code < 0xE000) {
+            const int low = end - at >= 6 && at[0] == '\\' && at[1] == 'u' ? hexadecimal(at + 2, end) : -1;
+            if (code >= 0xDC00 || low < 0xDC00 || low >= 0xE000) {
+                return -1;
+            }
+            code = 0x10000 + ((code - 0xD800) << 10) + (unsigned)(low - 0xDC00);
+            at += 6;
+        }
+        out = write_utf8(out, code);
+    }
+    return out - begin;
 }
 
 #ifdef __SIZEOF_INT128__
@@ -176,7 +260,7 @@ int scan_number(Scan *scan, Number *number)
         return 0;
     }
     scan->at = at;
-    number->text = (Piece){start, (size_t)(at - start), 1};
+    number->text = (Piece){.start = start, .length = (size_t)(at - start), .ascii = 1};
     const int many = digits > MOST_DIGITS && too_many_digits(first, digits);
     if (number->whole) {
         number->value = negative && mantissa != 0 ? -(double)mantissa : (double)mantissa; /* -0 is an integer's 0 */
@@ -201,14 +285,14 @@ int scan_array(Scan *scan, Piece *array)
     while (scan->at < scan->end) {
         Piece string;
         if (*scan->at == '"') {
-            if (!scan_string(scan, &string)) {
+            if (!scan_text(scan, &string)) {
                 return 0;
             }
             continue;
         }
         depth += *scan->at == '[';
         if (*scan->at++ == ']' && --depth == 0) {
-            *array = (Piece){start, (size_t)(scan->at - start), 0};
+            *array = (Piece){.start = start, .length = (size_t)(scan->at - start)};
             return 1;
         }
     }

@@ -17,7 +17,8 @@ typedef struct {
 typedef struct {
     const char *start;
     size_t length;
-    int ascii; /* of a string: no byte of 0x80 or above, and so valid UTF-8 for certain */
+    int ascii;   /* of a string: no byte of 0x80 or above, and so valid UTF-8 for certain */
+    int escaped; /* of a text: there are escapes in it */
 } Piece;
 
 typedef struct {
@@ -69,6 +70,13 @@ int scan_word(Scan *scan, const char *word);
 
 /* White space, then a string without escapes and control characters. */
 int scan_string(Scan *scan, Piece *string);
+
+/* The same with escapes; whether those of surrogates come in pairs is for unescape to see. */
+int scan_text(Scan *scan, Piece *text);
+
+/* Write the text without its escapes to `out`, which has room for as many bytes as it has: how many those are then, or
+ * -1 where half of a surrogate pair stands alone. */
+ptrdiff_t unescape(const Piece *text, char *out);
 
 /* White space, then a number, correctly rounded unless it is hard. Not one at the very end of the text: no document
  * ends so. */

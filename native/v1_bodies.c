@@ -10,7 +10,7 @@ static int read_value(Decoded *decoded, Scan *scan, const Feature *feature)
     }
     if (feature->kind == 's') {
         Piece text;
-        return scan_string(scan, &text) ? put_text(decoded, feature, &text) : SLOW;
+        return scan_text(scan, &text) ? put_text(decoded, feature, &text) : SLOW;
     }
     if (feature->kind == 'b') {
         return read_boolean(decoded, scan, row, feature);

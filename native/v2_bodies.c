@@ -59,7 +59,7 @@ static int read_element(Request *request, Scan *scan, const Datatype *datatype, 
     }
     if (datatype->class == 's') {
         Piece text;
-        return scan_string(scan, &text) ? put_text(request->decoded, feature, &text) : SLOW;
+        return scan_text(scan, &text) ? put_text(request->decoded, feature, &text) : SLOW;
     }
     if (datatype->class == 'b') {
         return read_boolean(request->decoded, scan, row, feature);
@@ -395,7 +395,7 @@ static int read_id(Request *request, Scan *scan)
     if (scan_word(scan, "null")) {
         return TAKEN;
     }
-    if (!scan_string(scan, &text)) {
+    if (!scan_text(scan, &text)) {
         return SLOW;
     }
     PyObject *id = text_object(&text);

@@ -26,6 +26,8 @@ PIECES = (
     b"\xc3",
     b"\xff",
     b"\\",
+    b"\\u",
+    b"\\ud83d",
     b"\0",
 )
 
@@ -35,6 +37,7 @@ V1 = (
         b'{"instances":[{"age":0.1234567890123456,"visits":1,"city":"","member":false},{"member":true,"visits":0}],'
         b'"parameters":{"probabilities":true}}'
     ),
+    b'{"instances":[[1,2,"\\u00e9\\ud83d\\ude00\\n\\"",true]]}',
     b'{"instances":[%b]}' % b",".join([b'[12345678901234567e-30,9007199254740992,"x",true]'] * 70),
 )
 V2 = (

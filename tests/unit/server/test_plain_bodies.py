@@ -297,6 +297,65 @@ def test_plain_bodies_are_read_by_the_extension() -> None:
     assert not taken(v1(MIXED), {"instances": [{**ROW, "since": "2026-03-01"}]}), "a DateTime is never plain"
 
 
+GOOD_ESCAPES = [
+    r"\"",
+    r"\\",
+    r"\/",
+    r"\b",
+    r"\f",
+    r"\n",
+    r"\r",
+    r"\t",
+    r"\u0000",
+    r"\u00e9",
+    r"\u00E9",
+    r"\u20ac",
+    r"\uffff",
+    r"\ud83d\ude00",
+    r"\uDBFF\uDFFF",
+]
+BAD_ESCAPES = [
+    r"\ud83d",
+    r"\ude00",
+    r"\ude00\ud83d",
+    r"\ud83dx",
+    r"\ud83d\n",
+    r"\ud83d\u0041",
+    r"\x",
+    r"\u12",
+    r"\u12g4",
+    r"\U0041",
+    r"\u+123",
+    r"\'",
+]
+ESCAPES = st.sampled_from([*GOOD_ESCAPES, *GOOD_ESCAPES, *BAD_ESCAPES, "\\\0", "\\\u00e9"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.text(max_size=3) | ESCAPES, max_size=5).map("".join))
+def test_escapes_mean_what_they_mean_to_the_careful_way(text: str) -> None:
+    row = f'["{text}","x"]'
+    agree(v1(TEXTS), TEXTS, f'{{"instances":[{row}]}}'.encode("utf-8", "surrogatepass"))
+    for order in ('"shape":[1,2],"data":%s', '"data":%s,"shape":[1,2]'):
+        tensor_ = '"name":"t","datatype":"BYTES",' + order % row
+        body = f'{{"inputs":[{{{tensor_}}}],"id":"{text}"}}'
+        agree(v2(TEXTS), TEXTS, body.encode("utf-8", "surrogatepass"))
+    # What names something is plain only as it is.
+    for body in (f'{{"instances":[{{"{text}":"a"}}]}}', f'{{"instances":[{{"word":"a","w{text}":"a"}}]}}'):
+        agree(v1(TEXTS), TEXTS, body.encode("utf-8", "surrogatepass"))
+
+
+def test_texts_as_python_writes_them_are_read_by_the_extension() -> None:
+    text = 'Pôrto "\\/\b\f\n\r\t€😀\0'
+    for body in ({"instances": [[text, None]]}, {"instances": [{"word": text}]}):
+        ascii_ = json.dumps(body).encode()
+        assert taken(v1(TEXTS), ascii_)
+        assert v1(TEXTS).decode(ascii_, {}).batch.texts[0] == [text]
+    named = {"inputs": [tensor("t", [1, 2], "BYTES", [text, "a"])], "id": text}
+    assert taken(v2(TEXTS), json.dumps(named).encode())
+    assert not taken(v1(TEXTS), b'{"instances":[{"w\\u006frd":"a"}]}'), "names are compared as they stand"
+
+
 @pytest.mark.parametrize("rows", [1, 16, 17, 33, 1000])
 def test_many_rows_are_all_there(rows: int) -> None:
     values = [[row + 0.25, None if row % 3 else row] for row in range(rows)]
