@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from solera_server.message import JSON, Head, Request, Response, error_response, write_head
 from solera_server.plain_turn import FIRST
-from solera_server.reader import RequestReader
+from solera_server.reader import Refusal, RequestReader
 
 if TYPE_CHECKING:
     from solera_server.http_server import HttpServer
@@ -113,13 +113,8 @@ class Connection(asyncio.Protocol):
         pending = self._pending
         while self._current is None and pending and self._writable and self._state is _OPEN:
             item = pending.popleft()
-            if isinstance(item, Response):
-                self._server.answered(None, item.status, 0.0)
-                if self._server.access is not None:
-                    peer = self._transport.get_extra_info("peername")
-                    self._server.access.note(None, item, 0.0, peer)
-                self._write(item, None, close=True)
-                self._finish_writing()
+            if isinstance(item, Refusal):
+                self._refuse(item)
                 return
             self._current = item
             response = self._server.handle(item)
@@ -129,6 +124,16 @@ class Connection(asyncio.Protocol):
             reading = self._writable and not (pending and self._current is not None)
             if reading is not self._reading:
                 self._set_reading(reading)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer with a refusal, and nothing after it."""
+        response, request = refusal
+        server, now = self._server, perf_counter()
+        server.answered(request, response.status, now)
+        if server.access is not None:
+            response = server.access.note(request, response, now, self._transport.get_extra_info("peername"))
+        self._write(response, None if request is None else request.head, close=True)
+        self._finish_writing()
 
     def _respond(self, request: Request, response: Response) -> None:
         """Send the response of a handler that returned None."""
