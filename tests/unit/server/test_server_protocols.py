@@ -341,6 +341,9 @@ async def test_readiness_and_liveness_say_why_not(loaded_iris: LoadedModel) -> N
         port = await probes.listen("127.0.0.1", 0)
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                missing = await client.get("/healthz")
+                expected = 'there is nothing at "/healthz"; there are /livez, /readyz, /metrics and /counters'
+                assert (missing.status_code, missing.json()) == (404, {"error": expected})
                 await _check_reasons(served, held, client)
         finally:
             held.let_go.set()
