@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SLIP = 2
 
@@ -44,6 +44,11 @@ def mistyped(name: str, known: Iterable[str]) -> str:
         if abs(len(candidate) - len(folded)) <= _SLIP and _slip(folded, _fold(candidate)):
             return f' Did you mean "{candidate}"?'
     return ""
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """Return what to say of a name that strangers send: which one was meant, or else which there are."""
+    return mistyped(name, known) or f" There are {listed(known)}."
 
 
 def _slip(name: str, known: str) -> bool:

@@ -35,6 +35,9 @@ FIRST_SECOND = datetime(1, 1, 1, tzinfo=UTC).timestamp()
 LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 """The ends of the calendar, in seconds since 1970."""
 
+TIME_FORMS = "2026-03-01 or 2026-03-01T12:30:00Z"
+"""How a time may be written, for messages."""
+
 MAX_CATEGORIES = 100
 MAX_FEATURES = 10_000
 _INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
@@ -226,9 +229,7 @@ def seconds(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidValue(
-            f'"{text}" is not a time: write it as 2026-03-01 or 2026-03-01T12:30:00Z'
-        ) from None
+        raise InvalidValue(f'"{text}" is not a time: write it as {TIME_FORMS}') from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.timestamp()

@@ -19,6 +19,7 @@ from solera_core.schema import (
     INTEGER,
     MAX_EXACT_INTEGER,
     STRING,
+    TIME_FORMS,
     Feature,
     InvalidValue,
     decode_value,
@@ -75,5 +76,8 @@ def _explain(feature: Feature, value: Any, error: InvalidValue) -> str:
     text = f"expected {feature.type}, got {shown(value)}"
     if is_missing(feature, value):
         return f"{text}; this feature had no missing values in training"
-    right_kind = isinstance(value, str) if feature.type == DATETIME else isinstance(value, int | float)
-    return f"{text} ({error})" if right_kind and not isinstance(value, bool) else text
+    if feature.type == DATETIME:
+        return f"{text}; write it as {TIME_FORMS}"
+    # Of other kinds of value, and of fractions, the error would say no more.
+    number = type(value) is int or (type(value) is float and (math.isinf(value) or value.is_integer()))
+    return f"{text} ({error})" if number and feature.type in (FLOAT, INTEGER) else text

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from solera_server.message import JSON, Head, Request, Response, error_response, write_head
 from solera_server.plain_turn import FIRST
-from solera_server.reader import RequestReader
+from solera_server.reader import Refusal, RequestReader
 
 if TYPE_CHECKING:
     from solera_server.http_server import HttpServer
@@ -113,13 +113,8 @@ class Connection(asyncio.Protocol):
         pending = self._pending
         while self._current is None and pending and self._writable and self._state is _OPEN:
             item = pending.popleft()
-            if isinstance(item, Response):
-                self._server.answered(None, item.status, 0.0)
-                if self._server.access is not None:
-                    peer = self._transport.get_extra_info("peername")
-                    self._server.access.note(None, item, 0.0, peer)
-                self._write(item, None, close=True)
-                self._finish_writing()
+            if isinstance(item, Refusal):
+                self._refuse(item)
                 return
             self._current = item
             response = self._server.handle(item)
@@ -130,6 +125,20 @@ class Connection(asyncio.Protocol):
             if reading is not self._reading:
                 self._set_reading(reading)
 
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer with a refusal, and nothing after it."""
+        response, request = refusal
+        server, now = self._server, perf_counter()
+        response = self._noted(request, response, now)
+        try:
+            self._write(response, None if request is None else request.head, close=True)
+            self._finish_writing()
+        except Exception:
+            log.exception("an answer was not delivered")
+            self._cut()
+            return
+        server.answered(request, response.status, now)
+
     def _respond(self, request: Request, response: Response) -> None:
         """Send the response of a handler that returned None."""
         if request is self._current:
@@ -138,32 +147,53 @@ class Connection(asyncio.Protocol):
                 self._advance()
 
     def _send(self, request: Request, response: Response) -> None:
-        server = self._server
+        server, head = self._server, request.head
         self._current = None
         now = self._since = perf_counter()
         close = request.last or server.draining or now >= self._expires
-        access = server.access
-        if access is not None and (access.on or response.status >= 500):
-            response = access.note(request, response, now, self._transport.get_extra_info("peername"))
-        server.answered(request, response.status, now)
         if request.held:
             self._release(request)
-        head = request.head
-        if (
-            not close
-            and response.status == 200
-            and not response.headers
-            and response.content_type is JSON
-            and head.request_id is None
-            and head.method != b"HEAD"
-        ):
-            body = response.body
-            self._transport.write(b"%b%d\r\n\r\n%b" % (server.good_head, len(body), body))
+        access = server.access
+        if access is not None and (access.on or response.status >= 500):
+            response = self._noted(request, response, now)
+        try:
+            if (
+                not close
+                and response.status == 200
+                and not response.headers
+                and response.content_type is JSON
+                and head.request_id is None
+                and head.method != b"HEAD"
+            ):
+                body = response.body
+                self._transport.write(b"%b%d\r\n\r\n%b" % (server.good_head, len(body), body))
+            else:
+                self._write(response, head, close=close)
+                if close:
+                    self._drop()
+                    self._finish_writing()
+        except Exception:
+            log.exception("an answer was not delivered")
+            self._cut()
             return
-        self._write(response, head, close=close)
-        if close:
-            self._drop()
-            self._finish_writing()
+        server.answered(request, response.status, now)
+
+    def _noted(self, request: Request | None, response: Response, now: float) -> Response:
+        """Tell the access log, and return the response to send; an answer does not depend on its line."""
+        access = self._server.access
+        if access is None:
+            return response
+        try:
+            return access.note(request, response, now, self._transport.get_extra_info("peername"))
+        except Exception:
+            log.exception("an answer was not logged")
+            return response
+
+    def _cut(self) -> None:
+        """End a connection that misses an answer: its client would wait, or take the next one for it."""
+        self._state = _State.CLOSED
+        self._drop()
+        self._transport.abort()
 
     def answer(self, body: bytes, request_id: bytes | None, now: float) -> bool:
         """Send the answer to what the plain turn has taken; False where the client has gone."""
@@ -188,6 +218,8 @@ class Connection(asyncio.Protocol):
                 self._advance()
         except Exception:  # it must not raise: other connections wait for their answers
             log.exception("an answer was not delivered")
+            self._cut()
+            return False
         return True
 
     def go_carefully(self, known: Head, piece: bytes, received: float) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from solera_core.counters import ERROR_STEPS, OutcomeKey
+from solera_core.nearest import listed
 from solera_core.receipts import (
     MAX_ROWS,
     Forged,
@@ -189,18 +190,22 @@ class Feedback:
 
     def _class(self, receipt: Receipt, row: int, label: Any) -> Label:
         if not isinstance(label, str | int | bool):
-            raise InputError(f"label: expected one of the model's classes, got {shown(label)}")
+            raise self._no_class(label)
         code, predicted = class_hash(label), receipt.predictions[row]
         # Another version may know classes that this one does not: what it predicted, at least, is one.
         foreign = receipt.version != self._version and code == predicted
         if code not in self._classes and not foreign:
-            known = ", ".join(str(shown(one)) for one in list(self._classes.values())[:20])
-            raise InputError(f"label: expected one of the model's classes ({known}), got {shown(label)}")
+            raise self._no_class(label)
         return Label(receipt, row, label, self._key(receipt, 0.0), correct=code == predicted)
+
+    def _no_class(self, label: Any) -> InputError:
+        known = listed(map(shown, self._classes.values()))
+        return InputError(f"label: expected one of the model's classes ({known}), got {shown(label)}")
 
     def _number(self, receipt: Receipt, row: int, value: Any) -> Label:
         if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MAX_NUMBER:
-            raise InputError(f"value: expected a number, got {shown(value)}")
+            bounds = f"from {-_MAX_NUMBER:g} to {_MAX_NUMBER:g}"
+            raise InputError(f"value: expected a number {bounds}, got {shown(value)}")
         clip = self._clip
         if clip is None:
             raise AssertionError("a regression has a clip when it takes feedback")

@@ -239,18 +239,25 @@ class HttpServer:
             return internal_error()
 
     def answered(self, request: Request | None, status: int, now: float) -> None:
-        """Pass on that a request, or what could not be read as one, is answered (perf_counter)."""
+        """
+        Pass on that a request, or what could not be read as one, is answered (perf_counter).
+
+        Does not raise: what is written already must not depend on its being counted.
+        """
         observer = self._observer
         if observer is None:
             return
         route = request.head.route if request is not None else None
-        if request is not None and type(route) is Route:
-            protocol = route.protocol
-            observer.answered(protocol, status, now - request.received)
-            if self._recorder is not None:
-                self._recorder.answered(request, protocol, status, now)
-        else:
-            observer.answered("other", status, None)
+        try:
+            if request is not None and type(route) is Route:
+                protocol = route.protocol
+                observer.answered(protocol, status, now - request.received)
+                if self._recorder is not None:
+                    self._recorder.answered(request, protocol, status, now)
+            else:
+                observer.answered("other", status, None)
+        except Exception:
+            log.exception("an answer was not counted")
 
     def _set_date(self) -> None:
         self.date = http_date()

@@ -69,9 +69,8 @@ def router(
         path: {b"GET": Route(handler, "management")} for path, handler in routes.items()
     }
     every.update({path.encode(): methods for path, methods in (page or {}).items()})
-    return Router(
-        every, lambda path: f'there is nothing at "{path}"; there are /livez, /readyz, /metrics and /counters'
-    )
+    there = ", ".join(path for path in ("/", "/livez", "/readyz", "/metrics") if path.encode() in every)
+    return Router(every, lambda path: f'there is nothing at "{path}"; there are {there} and /counters')
 
 
 def _probe(verdict: Verdict) -> Response:

@@ -174,12 +174,12 @@ class PlainTurn:
             units = units and [*compress(units, sent)]
         if not since:
             return
-        self._metrics.answered_together(PROTOCOLS[turn.protocol], 200, since)
-        if self._recorder is not None:
-            try:
+        try:
+            self._metrics.answered_together(PROTOCOLS[turn.protocol], 200, since)
+            if self._recorder is not None:
                 self._recorder.turn(heads, units, rows, batch, outputs, since=since, now=now)
-            except Exception:
-                log.exception("recording failed")
+        except Exception:  # what is raised from here may end a connection whose answer waits to be sent
+            log.exception("recording failed")
 
     def _go_carefully(self, turn: _Turn) -> None:
         received = turn.array(turn.received, _FLOAT64).tolist()

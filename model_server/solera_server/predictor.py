@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from solera_core.schema import Column, Schema
-    from solera_server.batch import Where
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ _SHOWN = 200
 # How long the value that a model refuses is looked for; a refusal must not cost much more than an answer.
 _SEARCH_SECONDS = 0.1
 # Estimators may work in float32 inside: what does not fit there is infinite to them.
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Predictor(Protocol):
@@ -104,12 +103,12 @@ class SklearnPredictor:
                 raise
             # A model that has answered its examples is sound: the values of this request are what it refuses.
             place = self._refused(columns, self._taken, outputs)
-            refusal = "the model does not take a value of this request"
+            told = "the model does not take a value of this request"
             if place is not None:
                 row, column = place
-                refusal = f"{batch.where(row, column)}: {_refusal(columns[column][row])}"
-            self._tell(error, refusal)
-            raise InputError(refusal) from None
+                told = f"{batch.where(row, column)}: {refusal(columns[column][row])}"
+            self._tell(error, told)
+            raise InputError(told) from None
         if self._taken is None:
             self._taken = [column[:1].copy() for column in columns]
         return found
@@ -155,36 +154,18 @@ class SklearnPredictor:
             return None
         return row, column
 
-    def _tell(self, error: ValueError, refusal: str) -> None:
+    def _tell(self, error: ValueError, told: str) -> None:
         """Log what the model said: the first time for all to see, since clients decide how often it comes."""
         level = logging.DEBUG if self._refused_before else logging.WARNING
         self._refused_before = True
-        log.log(level, "the model refused a request", exc_info=error, extra={"answer": refusal})
+        log.log(level, "the model refused a request", exc_info=error, extra={"answer": told})
 
 
-def _refusal(value: Any) -> str:
+def refusal(value: Any) -> str:
     """Say why a model may not take a value."""
     if not isinstance(value, str):
         if np.isnan(value):
             return "the model does not take a missing value here"
-        if abs(value) > _LARGEST:
-            return f"the model does not take a value that is infinite or larger than {_LARGEST:.3g}"
+        if abs(value) > LARGEST:
+            return f"the model does not take a value that is infinite or larger than {LARGEST:.3g}"
     return "the model does not take this value"
-
-
-def refused_value(columns: Sequence[Column], where: Where) -> str | None:
-    """Name the first value of which a ValueError of the model can come, if there is one."""
-    for column, values in enumerate(columns):
-        if values.dtype == np.float64:
-            odd = np.flatnonzero(~(np.abs(values) <= _LARGEST))
-            missing = [row for row in odd if np.isnan(values[row])]
-            extreme = [row for row in odd if not np.isnan(values[row])]
-            if extreme:
-                return f"{where(int(extreme[0]), column)}: {_refusal(values[extreme[0]])}"
-            if missing:
-                return f"{where(int(missing[0]), column)}: {_refusal(np.nan)}"
-        else:
-            for row, value in enumerate(values):
-                if not isinstance(value, str):
-                    return f"{where(row, column)}: {_refusal(np.nan)}"
-    return None

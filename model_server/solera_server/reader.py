@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httptools
 
@@ -42,6 +42,17 @@ class _Refused(Exception):  # noqa: N818 - stops the parser from inside a callba
     pass
 
 
+class Refusal(NamedTuple):
+    """
+    What is answered last: the rest cannot be understood, or is not wanted.
+
+    ``request`` has no body. It is None where not even the line with method and path could be read.
+    """
+
+    response: Response
+    request: Request | None
+
+
 class Shared:
     """What the readers of a port's connections have in common."""
 
@@ -64,7 +75,7 @@ class RequestReader:
     """
 
     def __init__(self, shared: Shared, respond: Respond, go_on: Callable[[], None]) -> None:
-        self.pending: deque[Request | Response] = deque()
+        self.pending: deque[Request | Refusal] = deque()
         self.last = False
         self.receiving = False
         """A request has begun to arrive."""
@@ -107,11 +118,17 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self.refuse(self._refusal or error_response(400, f"not a valid HTTP request: {error}"))
 
-    def refuse(self, refusal: Response) -> None:
-        """Let ``refusal`` follow on what was read before: the rest cannot be understood, or is not wanted."""
-        if not self.last:
-            self.abandon()
-            self.pending.append(refusal)
+    def refuse(self, refusal: Response, head: Head | None = None) -> None:
+        """Let ``refusal`` follow on what was read before; ``head`` is that of a known request."""
+        if self.last:
+            return
+        if head is None and self.receiving and (self._head_complete or self._head.headers):
+            head = self._head
+            self._name(head)
+        self.abandon()
+        # As if it had been received now: for how long a client was sending says nothing of this server.
+        request = None if head is None else Request(head, b"", perf_counter(), self._respond)
+        self.pending.append(Refusal(refusal, request))
 
     def abandon(self) -> None:
         """Read no more; a request that has not arrived as a whole is forgotten."""
@@ -141,7 +158,7 @@ class RequestReader:
             request = Request(head, data[end:stop], perf_counter(), self._respond)
             if length > _SMALL_BODY:
                 if not self._bodies.take(length):
-                    self.refuse(self._bodies.refusal)
+                    self.refuse(self._bodies.refusal, head)
                     return b""
                 request.held = length
             self._complete(request)
@@ -214,21 +231,20 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         self._expect_receiving()
         head, parser = self._head, self._parser
+        self._name(head)
         self._head_complete = True
-        head.method = parser.get_method()
         version = parser.get_http_version()
         refusal = _check_head(head, version, self._limits.body_bytes)
+        # 501 and 505 are the client's affair: they must not count as failures of what the route answers with.
+        if refusal is None or refusal.status < 500:
+            head.route = self._router.resolve(head)
         if refusal is not None:
             self._stop(refusal)
         head.length = int(head.headers.get(b"content-length", b"0"))  # short enough: _check_head
-        request_id = head.headers.get(b"x-request-id")
-        if request_id is not None and REQUEST_ID.fullmatch(request_id):
-            head.request_id = request_id
         # HTTP/1.0 would want a header to keep the connection, and nobody who uses it is in a hurry.
         head.keep_alive = version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
         if parser.should_upgrade() and head.method != b"CONNECT":
             self._body_framing = framing(head.headers)
-        head.route = self._router.resolve(head)
         if b"expect" in head.headers:
             self._expect(head, version)
 
@@ -268,6 +284,15 @@ class RequestReader:
         if not request.head.keep_alive or len(pending) > self._limits.pipelined:
             request.last = True
             self.last = True
+
+    def _name(self, head: Head) -> None:
+        """Note by what a request is known, which may be refused before its head is complete."""
+        if self._head_complete:
+            return  # and the parser may be another one, behind an upgrade
+        head.method = self._parser.get_method()
+        request_id = head.headers.get(b"x-request-id")
+        if request_id is not None and REQUEST_ID.fullmatch(request_id):
+            head.request_id = request_id
 
     def _progress(self) -> tuple[Head, int, int, bool]:
         """Return what changes when the parser has something to say of the message that it is in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from solera_core.nearest import mistyped
+from solera_core.nearest import hint
 from solera_server.batch import InputError
 from solera_server.columns import make_column
 from solera_server.json_input import shown
@@ -57,7 +57,7 @@ def decode_columns(layout: Layout, inputs: dict[str, Any], size: RequestSize) ->
     rows = None
     for name, values in inputs.items():
         if name not in known:
-            raise InputError(f"inputs: unknown feature {shown(name)}.{mistyped(name[:100], names)}")
+            raise InputError(f"inputs: unknown feature {shown(name)}.{hint(name[:100], names)}")
         if not isinstance(values, list):
             raise InputError(
                 f"inputs.{name}: expected a list of values, one for each row, got {shown(values)}"
@@ -107,9 +107,7 @@ def _by_name(features: Sequence[Feature], instances: list[dict[str, Any]]) -> li
     for row, values in enumerate(instances):
         if not values.keys() <= known:
             extra = next(key for key in values if key not in known)
-            raise InputError(
-                f"instances[{row}]: unknown feature {shown(extra)}.{mistyped(extra[:100], names)}"
-            )
+            raise InputError(f"instances[{row}]: unknown feature {shown(extra)}.{hint(extra[:100], names)}")
         if len(values) < len(known):
             for feature in features:
                 if feature.name not in values and not feature.nullable:

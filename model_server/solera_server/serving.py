@@ -133,6 +133,10 @@ class Serving:
         version = version.partition("/")[0]
         if version and version != self.version:
             return f'there is no version "{version}" here; this server has "{self.version}"'
+        if path == f"/v1/models/{self.name}:feedback":
+            return (
+                "feedback is off on this server; it is on where solera-server is started with --receipt-keys"
+            )
         return f'there is nothing at "{path}"; see /v1/models and /v2'
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from solera_core.nearest import mistyped
+from solera_core.nearest import hint
 from solera_core.schema import BOOLEAN, FLOAT, INTEGER, Feature
 from solera_server import binary_tensors
 from solera_server.array_columns import array_column, float_matrix
@@ -78,7 +78,7 @@ def decode_tensors(layout: Layout, tensors: Sequence[Tensor]) -> Batch:
         if tensor.name not in known:
             raise InputError(
                 f"{tensor.where}: no feature has the name {shown(tensor.name)}."
-                + mistyped(tensor.name[:100], names)
+                + hint(tensor.name[:100], names)
             )
         if tensor.name in by_name:
             raise InputError(f"{tensor.where}: a second tensor with the name {shown(tensor.name)}")
@@ -199,14 +199,15 @@ def check_head(
     where = f"{where}({name[:100]})"
     if not isinstance(datatype, str) or datatype not in datatypes:
         raise InputError(f"{where}.datatype: expected one of {', '.join(datatypes)}, got {shown(datatype)}")
-    if (
-        not isinstance(shape, list)
-        or not 1 <= len(shape) <= 2
-        or not all(type(n) is int and n >= 0 for n in shape)
-    ):
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 2:
         raise InputError(
             f"{where}.shape: expected a list of one or two sizes such as [2, 4], got {shown(shape)}"
         )
+    for index, size_given in enumerate(shape):
+        if type(size_given) is not int or size_given < 0:
+            raise InputError(
+                f"{where}.shape[{index}]: expected a size, an integer of at least 0, got {shown(size_given)}"
+            )
     size.check_rows(shape[0], f"{where}.shape")
     size.check_values(math.prod(shape), f"{where}.shape")
     return where

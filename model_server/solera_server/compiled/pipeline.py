@@ -42,6 +42,7 @@ from solera_server.compiled.columns import (
 )
 from solera_server.compiled.node import Node
 from solera_server.compiled.refusals import NotCompilable, Refused
+from solera_server.compiled.refused_value import refused_value
 from solera_server.compiled.registry import (
     BITS,
     SUMS,
@@ -53,13 +54,13 @@ from solera_server.compiled.registry import (
     minor,
 )
 from solera_server.compiled.skeleton import read
-from solera_server.predictor import COMPILED, PREDICT, PREDICT_PROBA, Outputs, refused_value
+from solera_server.predictor import COMPILED, PREDICT, PREDICT_PROBA, Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from solera_core.schema import Schema
+    from solera_core.schema import Column, Schema
     from solera_server.batch import Batch
 
 SPARSE_FROM = 512
@@ -105,8 +106,16 @@ class CompiledPredictor:
                 return self._outputs(self._scores(batch), outputs)
         except Refused as refused:
             columns = self._layout.columns(batch)
-            named = None if refused.certain else refused_value(columns, batch.where)
+            named = None if refused.certain else refused_value(columns, batch.where, self._refuses)
             raise InputError(named or str(refused)) from None
+
+    def _refuses(self, columns: Sequence[Column]) -> bool:
+        try:
+            with np.errstate(all="ignore"):
+                self._outputs(self._scores(self._layout.batch(columns, _nowhere)), (PREDICT,))
+        except Refused:
+            return True
+        return False
 
     def matrix(self, batch: Batch) -> Matrix:
         """Return what the estimator gets, dense, float64 (rows, columns). Raises Refused."""
@@ -232,3 +241,7 @@ def _check_classes(estimator: Estimator, schema: Schema) -> None:
             raise ArtifactCorrupt("the model has classes, and schema.json says Regression.")
     elif estimator.classes is None or estimator.classes.tolist() != list(schema.target.classes):
         raise ArtifactCorrupt("the model's classes are not those of schema.json.")
+
+
+def _nowhere(_row: int, _feature: int) -> str:
+    return ""

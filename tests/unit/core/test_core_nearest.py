@@ -4,7 +4,7 @@ from time import process_time
 
 import pytest
 
-from solera_core.nearest import mistyped
+from solera_core.nearest import hint, mistyped
 
 NAMES = ["sepal_length_cm", "sepal_width_cm", "age", "hours_per_week", "x"]
 
@@ -28,6 +28,12 @@ NAMES = ["sepal_length_cm", "sepal_width_cm", "age", "hours_per_week", "x"]
 )
 def test_a_slip_is_found(name, found):
     assert mistyped(name, NAMES) == (f' Did you mean "{found}"?' if found else "")
+
+
+def test_where_no_name_is_like_it_those_that_there_are_are_told():
+    assert hint("Age", NAMES) == ' Did you mean "age"?'
+    assert hint("sepal_length", NAMES) == f" There are {', '.join(NAMES)}."
+    assert hint("f", [f"feature_{i}" for i in range(30)]).endswith(", feature_19 and 10 more.")
 
 
 def test_no_name_costs_much():

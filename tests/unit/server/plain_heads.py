@@ -10,7 +10,7 @@ from solera_server.compiled.kernels import Intake
 from solera_server.known_heads import KnownHeads, Value
 from solera_server.message import Head, Request, Response
 from solera_server.plain_turn import PROTOCOLS, learn
-from solera_server.reader import RequestReader, Shared
+from solera_server.reader import Refusal, RequestReader, Shared
 from solera_server.router import Route, Router
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Beside:
     def learn(self, raw: bytes, head: Head, values: list[Value]) -> None:
         learn(self.intake, raw, head, values)
 
-    def parsed(self, data: bytes) -> list[Request | Response]:
+    def parsed(self, data: bytes) -> list[Request | Refusal]:
         """Return what the parser reads, on a connection of its own."""
         self._shared.known.whole.clear()
         reader = RequestReader(self._shared, _no_answer, lambda: None)
@@ -62,7 +62,7 @@ class Beside:
         found = list(reader.pending)
         complete = not reader.receiving and not reader.last
         reader.abandon()
-        return found if complete else [*found, Response(0)]
+        return found if complete else [*found, Refusal(Response(0), None)]
 
     def agree(self, data: bytes) -> bool:
         """Let the intake read; what it takes must be one request, and the same, to the parser and the codec."""

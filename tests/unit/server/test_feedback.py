@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import fcntl
+import json
 import os
 import signal
 import time
@@ -178,8 +179,9 @@ async def test_a_label_counts_once(server: RecordedServer, client: httpx.AsyncCl
         ("x", {"label": True}, 400, "receipt: "),
         ({}, {}, 400, 'the field "label" is missing'),
         ({}, {"label": "yes"}, 400, "expected one of the model's classes (false, true)"),
-        ({}, {"label": 1}, 400, "expected one of the model's classes"),
-        ({}, {"label": None}, 400, "expected one of the model's classes"),
+        ({}, {"label": 1}, 400, "expected one of the model's classes (false, true), got 1"),
+        ({}, {"label": None}, 400, "expected one of the model's classes (false, true), got null"),
+        ({}, {"label": 1.0}, 400, "expected one of the model's classes (false, true), got 1.0"),
         ({}, {"label": [True]}, 400, "expected one of the model's classes"),
         ({}, {"label": True, "row": 1}, 400, "expected a row of the request, 0 to 0"),
         ({}, {"label": True, "row": True}, 400, "expected a row"),
@@ -269,6 +271,8 @@ async def test_errors_of_a_regression_are_added_up_in_steps(regression: Trained,
             for wrong in ("1", True, None, 1e301):
                 answer = await client.post(path, json={"value": wrong}, headers=headers)
                 assert answer.status_code == 400, answer.text
+                expected = f"value: expected a number from -1e+300 to 1e+300, got {json.dumps(wrong)}"
+                assert answer.json()["error"] == expected
         [(key, counts)] = outcomes(served).items()
         bucket = read(token, {"k1": KEY}).bucket
         assert key.clip == 4.0

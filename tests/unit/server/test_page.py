@@ -248,6 +248,11 @@ async def test_the_management_port_shows_it_and_answers_its_form(iris):
             wrong = await client.post("/v2/models/iris/infer", json={"inputs": []})
             assert wrong.status_code == 400
             live = (await client.get("/page/live")).json()
+            nothing = (await client.get("/livez/")).json()["error"]
+            assert (
+                nothing
+                == 'there is nothing at "/livez/"; there are /, /livez, /readyz, /metrics and /counters'
+            )
         async with httpx.AsyncClient(base_url=await process.url()) as client:
             assert (await client.get("/", headers=HTML)).json() == {"status": "alive"}, "only if asked for"
             assert (await client.get("/page/live")).status_code == 404

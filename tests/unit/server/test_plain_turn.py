@@ -413,9 +413,15 @@ class _Transport:
 
     def __init__(self) -> None:
         self.written = b""
+        self.broken = self.aborted = False
 
     def write(self, data: bytes) -> None:
+        if self.broken:
+            raise RuntimeError("a defect of the transport")
         self.written += data
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def get_extra_info(self, _name: str, default: Any = None) -> Any:
         return default
@@ -453,6 +459,45 @@ async def test_who_has_gone_is_neither_answered_nor_counted(loaded_iris: LoadedM
         assert served.serving.scheduler.in_flight == 0
         for connection, _ in connections[::2]:
             connection.connection_lost(None)
+
+
+async def test_an_answer_that_cannot_be_written_ends_its_connection_and_no_other(
+    loaded_iris: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = post("/v1/models/iris:predict", v1_body(ROW), close=False)
+    async with serve(loaded_iris, "iris") as served:
+        connections = [connect(served) for _ in range(3)]
+        for connection, transport in connections:
+            connection.data_received(request)
+            await until(lambda transport=transport: transport.written)
+        before = served.serving.metrics.totals()["requests"]
+        sizes = turns_of(served)
+        for connection, transport in connections:
+            transport.written = b""
+            transport.broken = transport is connections[1][1]
+            connection.data_received(request)
+        await until(lambda: connections[2][1].written)
+        assert sizes == [3]
+        assert [transport.aborted for _, transport in connections] == [False, True, False]
+        assert served.serving.metrics.totals()["requests"] == before + 2
+        assert "an answer was not delivered" in caplog.text
+        for connection, _ in connections:
+            connection.connection_lost(None)
+
+
+async def test_a_turn_that_is_not_counted_is_answered(
+    loaded_iris: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of one connection it runs where bytes arrive, and what is raised there ends the connection."""
+    request = post("/v1/models/iris:predict", v1_body(ROW), close=False)
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 1) as [one]:
+        assert (await one.ask(request)).status == 200
+        sizes = turns_of(served)
+        monkeypatch.setattr(served.serving.metrics, "answered_together", lambda *_: 1 / 0)
+        for _ in range(2):
+            assert (await one.ask(request)).status == 200
+        assert sizes == [1, 1]
+    assert "recording failed" in caplog.text
 
 
 async def test_one_connection_alone_waits_for_no_other(loaded_iris: LoadedModel) -> None:

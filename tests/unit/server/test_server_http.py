@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 
@@ -11,6 +12,7 @@ from echo_server import Echo, echoing
 from raw_http import answers, ask, error_of, get, only, post, talk, until
 
 from solera_server.limits import Limits
+from solera_server.message import Response
 
 # -- what is served --------------------------------------------------------------------------------
 
@@ -314,3 +316,62 @@ async def test_exception_in_a_handler_tells_nothing(echo: Echo, caplog: pytest.L
     assert [answer.status for answer in found] == [500, 200]
     assert error_of(found[0]) == "internal error; the server's log says more"
     assert "secret detail" in caplog.text
+
+
+# -- what fails while an answer is on its way ------------------------------------------------------
+
+
+class _Broken:
+    """An access log, and what counts, with a defect."""
+
+    on = True
+
+    def note(self, *_: object) -> Response:
+        raise RuntimeError("a defect of the log")
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("part", ["an answer was not counted", "an answer was not logged"])
+async def test_an_answer_does_not_depend_on_its_counts_and_its_line(
+    echo: Echo, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if "counted" in part:
+        monkeypatch.setattr(echo, "answered", lambda *_: 1 / 0)
+    else:
+        echo.server.access = _Broken()
+    talking = asyncio.create_task(
+        ask(echo.port, get("/held", close=False), get("/echo", close=False), SMUGGLING["two lengths"])
+    )
+    await echo.holding()
+    echo.release()
+    assert [answer.status for answer in await talking] == [200, 200, 400]
+    assert caplog.text.count(part) == 3
+
+
+async def test_an_answer_that_cannot_be_written_ends_its_connection(
+    echo: Echo, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client would wait for it, or take the answer to its next request for it."""
+    requests = post("/held", b"x" * 2000, close=False) + post("/echo", b"y" * 2000, close=False)
+    talking = asyncio.create_task(talk(echo.port, requests))
+    await echo.holding()
+    request = echo.held.pop()
+    request.respond(request, Response(299))
+    with contextlib.suppress(ConnectionResetError):
+        assert await talking == b""
+    await until(lambda: echo.server.connections == 0)
+    assert echo.server.shared.bodies.used == 0
+    assert "an answer was not delivered" in caplog.text
+    assert only(await ask(echo.port, get("/echo"))).status == 200
+
+
+async def test_a_refusal_that_cannot_be_written_ends_its_connection(echo: Echo) -> None:
+    """Who answered the request before it hears nothing of that."""
+    talking = asyncio.create_task(talk(echo.port, get("/held", close=False) + SMUGGLING["two lengths"]))
+    await echo.holding()
+    echo.server.date = None  # type: ignore[assignment] # of which the head of a refusal is made
+    echo.release()
+    with contextlib.suppress(ConnectionResetError):
+        await talking
+    await until(lambda: echo.server.connections == 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from time import perf_counter
 
 import pytest
 from echo_server import LARGE, Echo, echoing
@@ -141,6 +142,16 @@ async def test_old_connections_are_ended_with_an_answer() -> None:
         writer.write(get("/echo", close=False))
         assert only(answers(await reader.read())).headers["connection"] == "close"
         writer.close()
+
+
+async def test_connections_that_began_together_do_not_end_together() -> None:
+    """Otherwise the clients of a server that starts would all come back at once, each time."""
+    async with echoing(Limits(connection_age_seconds=1000.0)) as echo:
+        began = perf_counter()
+        ends = [echo.server.connection_deadline() - began for _ in range(200)]
+    assert min(ends) >= 900
+    assert max(ends) <= 1100 + perf_counter() - began
+    assert max(ends) - min(ends) > 100, "of a range of 200: by chance fewer once in 10^50"
 
 
 async def test_draining_ends_connections_after_their_answer(echo: Echo) -> None:

@@ -160,6 +160,9 @@ async def test_v2_tensor_and_chosen_output(iris_server: Served) -> None:
         ("GET", "/v2/models/..%2f..%2fetc", 404, 'there is no model ".." here'),
         ("GET", "/v2/models/iris/versions/7", 404, 'there is no version "7" here; this server has "iris-v1"'),
         ("POST", "/v1/models/iris:classify", 404, 'there is nothing at "/v1/models/iris:classify"'),
+        ("POST", "/v1/models/iris:feedback", 404, "feedback is off on this server; it is on where"),
+        ("POST", "/v1/models/iris:feedback", 404, "started with --receipt-keys"),
+        ("POST", "/v1/models/rose:feedback", 404, 'there is no model "rose" here; this server has "iris"'),
         ("GET", "/v1/models/iris:predict", 405, "GET is not possible here; use POST"),
         ("GET", "/v2/models/iris/infer", 405, "GET is not possible here; use POST"),
         ("DELETE", "/v2/models/iris", 405, "DELETE is not possible here; use GET, HEAD"),
@@ -338,6 +341,9 @@ async def test_readiness_and_liveness_say_why_not(loaded_iris: LoadedModel) -> N
         port = await probes.listen("127.0.0.1", 0)
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                missing = await client.get("/healthz")
+                expected = 'there is nothing at "/healthz"; there are /livez, /readyz, /metrics and /counters'
+                assert (missing.status_code, missing.json()) == (404, {"error": expected})
                 await _check_reasons(served, held, client)
         finally:
             held.let_go.set()

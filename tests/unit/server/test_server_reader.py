@@ -15,7 +15,7 @@ from test_server_http import SMUGGLING
 from solera_server.known_heads import KnownHeads
 from solera_server.limits import Limits
 from solera_server.message import Head, Request, Response
-from solera_server.reader import RequestReader, Shared
+from solera_server.reader import Refusal, RequestReader, Shared
 from solera_server.router import Route, Router
 
 if TYPE_CHECKING:
@@ -56,17 +56,23 @@ def read(common: Shared, pieces: Iterable[bytes]) -> list[Any]:
         reader.feed(piece)
         while reader.pending:
             item = reader.pending.popleft()
-            if isinstance(item, Response):
-                seen.append((item.status, item.body, item.headers))
+            if isinstance(item, Refusal):
+                response, request = item
+                seen.append((response.status, response.body, response.headers))
+                if request is not None:
+                    seen.append(head_of(request))
             else:
-                route = item.route.status if isinstance(item.route, Response) else item.route
-                head = (item.method, item.head.target, item.headers, item.head.request_id)
-                seen.append((head, item.body, item.last, item.head.keep_alive, route))
+                seen.append((head_of(item), item.body, item.last, item.head.keep_alive))
                 common.bodies.give(item.held)
         seen.append((reader.last, reader.receiving))
     reader.abandon()
     assert common.bodies.used == 0, "what is counted in is counted out"
     return seen
+
+
+def head_of(request: Request) -> tuple[Any, ...]:
+    route = request.route.status if isinstance(request.route, Response) else request.route
+    return request.method, request.head.target, request.headers, request.head.request_id, route
 
 
 def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
@@ -222,10 +228,10 @@ def test_bodies_in_all_are_bounded() -> None:
         reader.feed(b"x" * 1900)
     assert common.bodies.used == 5700
     refusal = readers[3].pending[0]
-    assert isinstance(refusal, Response)
-    assert refusal.status == 503
-    assert b"bodies of all requests together are larger than 6000 bytes" in refusal.body
-    assert (b"retry-after", b"1") in refusal.headers
+    assert isinstance(refusal, Refusal)
+    assert refusal.response.status == 503
+    assert b"bodies of all requests together are larger than 6000 bytes" in refusal.response.body
+    assert (b"retry-after", b"1") in refusal.response.headers
     assert readers[3].last
     readers[0].abandon()
     readers[1].feed(b"x" * 100)
@@ -234,6 +240,12 @@ def test_bodies_in_all_are_bounded() -> None:
     whole.feed(head + b"x" * 2000)
     assert isinstance(whole.pending[0], Request)
     assert common.bodies.used == 5900
+    known = RequestReader(common, _no_answer, lambda: None)
+    known.feed(head + b"x" * 2000)
+    for reader in (readers[3], known):
+        [(_, request)] = reader.pending
+        assert request is not None
+        assert (request.method, request.path, request.route) == (b"POST", b"/echo", ECHO)
 
 
 def test_a_body_of_tiny_chunks_takes_the_memory_that_is_counted() -> None:

@@ -136,6 +136,14 @@ V1_REFUSED = {
         with_value(agee=1),
         'instances[1]: unknown feature "agee". Did you mean "age"?',
     ),
+    "feature that is like none": (
+        with_value(years=1),
+        'instances[1]: unknown feature "years". There are age, visits, city, member, since.',
+    ),
+    "column that is like none": (
+        {"inputs": {"years": [1]}},
+        'inputs: unknown feature "years". There are age, visits, city, member, since.',
+    ),
     "feature left out": (
         {"instances": [{"age": 1}]},
         "instances[0].visits: is missing; expected Integer",
@@ -146,6 +154,10 @@ V1_REFUSED = {
     "object for Float": (with_value(age={"a": 1}), "instances[1].age: expected Float, got an object"),
     "long string": (with_value(age="x" * 500), f'instances[1].age: expected Float, got "{"x" * 40}…"'),
     "fraction for Integer": (with_value(visits=2.5), "instances[1].visits: expected Integer, got 2.5"),
+    "large Integer": (
+        with_value(visits=1e300),
+        "instances[1].visits: expected Integer, got 1e+300 (takes integers from -9007199254740992 to",
+    ),
     "string for Integer": (with_value(visits="3"), 'instances[1].visits: expected Integer, got "3"'),
     "boolean for Integer": (with_value(visits=False), "instances[1].visits: expected Integer, got false"),
     "Integer too large": (with_value(visits=2**53 + 1), "instances[1].visits: expected Integer"),
@@ -159,12 +171,15 @@ V1_REFUSED = {
     "string for Boolean": (with_value(member="true"), 'instances[1].member: expected Boolean, got "true"'),
     "number for DateTime": (
         with_value(since=1.5e9),
-        "instances[1].since: expected DateTime, got 1500000000.0",
+        "instances[1].since: expected DateTime, got 1500000000.0; write it as 2026-03-01 or",
     ),
-    "no date": (with_value(since="yesterday"), 'instances[1].since: expected DateTime, got "yesterday" ('),
+    "no date": (
+        with_value(since="01.02.2020"),
+        'instances[1].since: expected DateTime, got "01.02.2020"; write it as 2026-03-01 or 2026-03-01T12:30:00Z',
+    ),
     "impossible date": (
         with_value(since="2026-02-30"),
-        'instances[1].since: expected DateTime, got "2026-02-30" (',
+        'instances[1].since: expected DateTime, got "2026-02-30"; write it as',
     ),
     "value too deep": (with_value(age=nested(40)), "the JSON nests deeper than 32 levels"),
 }

@@ -164,17 +164,20 @@ V2_REFUSED = {
     "datatype a list": (with_tensor(datatype=["FP64"]), "inputs[0](t).datatype: expected one of"),
     "shape a number": (with_tensor(shape=2), "inputs[0](t).shape: expected a list of one or two sizes"),
     "shape of strings": (
-        with_tensor(shape=["1", 2]),
-        "inputs[0](t).shape: expected a list of one or two sizes",
+        with_tensor(shape=[1, "2"]),
+        'inputs[0](t).shape[1]: expected a size, an integer of at least 0, got "2"',
     ),
     "shape of booleans": (
         with_tensor(shape=[True, 2]),
-        "inputs[0](t).shape: expected a list of one or two sizes",
+        "inputs[0](t).shape[0]: expected a size, an integer of at least 0, got true",
     ),
-    "shape negative": (with_tensor(shape=[-1, 2]), "inputs[0](t).shape: expected a list of one or two sizes"),
+    "shape negative": (
+        with_tensor(shape=[-1, 2]),
+        "inputs[0](t).shape[0]: expected a size, an integer of at least 0, got -1",
+    ),
     "shape of three": (
         with_tensor(shape=[1, 2, 1]),
-        "inputs[0](t).shape: expected a list of one or two sizes",
+        "inputs[0](t).shape: expected a list of one or two sizes such as [2, 4], got a list of 3",
     ),
     "shape empty": (with_tensor(shape=[]), "inputs[0](t).shape: expected a list of one or two sizes"),
     "data a string": (with_tensor(data="1,2"), 'inputs[0](t).data: expected a list, got "1,2"'),
@@ -252,7 +255,7 @@ V2_REFUSED = {
     ),
     "an unknown column": (
         {"inputs": [tensor("x", [1], "FP64", [1]), tensor("why", [1], "FP64", [1])]},
-        'inputs[1](why): no feature has the name "why".',
+        'inputs[1](why): no feature has the name "why". There are x, y',
     ),
     "columns of two lengths": (
         {"inputs": [tensor("x", [1], "FP64", [1]), tensor("y", [2], "FP64", [1, 2])]},
