@@ -23,6 +23,7 @@ typedef struct {
     int64_t *keys; /* index * 2, plus one where the term counts as -1 */
     Py_ssize_t used;
     Py_ssize_t capacity;
+    Py_ssize_t steps; /* since the beginning: words, terms and items */
 } Counter;
 
 static uint32_t rotated(uint32_t value, int by)
@@ -124,6 +125,14 @@ static int add_lowered(Counter *counter, const char *bytes, Py_ssize_t size)
     return failed;
 }
 
+/* Let other threads run once in a while. They may change a list, though nobody should: what is worked on is held. */
+static void let_others_run(Counter *counter)
+{
+    if (++counter->steps % WORDS_WITHOUT_THREADS == 0) {
+        PyEval_RestoreThread(PyEval_SaveThread());
+    }
+}
+
 /* Count the words of an ASCII text: runs of two or more letters, digits or underscores. */
 static int add_words(Counter *counter, PyObject *text, int lower)
 {
@@ -136,11 +145,9 @@ static int add_words(Counter *counter, PyObject *text, int lower)
         PyErr_SetString(PyExc_ValueError, "a text that is not ASCII must come as a list of terms");
         return -1;
     }
-    for (Py_ssize_t at = 0, words = 1; at < size; words++) {
+    for (Py_ssize_t at = 0; at < size;) {
         Py_ssize_t end = at;
-        if (words % WORDS_WITHOUT_THREADS == 0) {
-            PyEval_RestoreThread(PyEval_SaveThread());
-        }
+        let_others_run(counter);
         while (end < size && is_word((unsigned char)bytes[end])) {
             end++;
         }
@@ -155,7 +162,11 @@ static int add_words(Counter *counter, PyObject *text, int lower)
 static int add_terms(Counter *counter, PyObject *terms)
 {
     for (Py_ssize_t i = 0; i < PyList_Size(terms); i++) {
+        let_others_run(counter);
         PyObject *term = PyList_GetItem(terms, i);
+        if (term == NULL) {
+            return -1;
+        }
         if (!PyUnicode_CheckExact(term)) {
             PyErr_SetString(PyExc_TypeError, "a term must be a str");
             return -1;
@@ -225,10 +236,15 @@ static Py_ssize_t merge(Counter *counter, Py_ssize_t start, double *data)
 static int count_rows(Counter *counter, PyObject *items, int lower, int64_t *ends, double *data)
 {
     ends[0] = 0;
-    for (Py_ssize_t i = 0; i < PyList_Size(items); i++) {
-        PyObject *item = PyList_GetItem(items, i);
+    const Py_ssize_t rows = PyList_Size(items); /* as many as there are ends, whatever becomes of the list */
+    for (Py_ssize_t i = 0; i < rows; i++) {
+        let_others_run(counter); /* an item may have no words */
+        PyObject *item = Py_XNewRef(PyList_GetItem(items, i));
         const Py_ssize_t start = counter->used;
         int failed = -1;
+        if (item == NULL) {
+            return -1;
+        }
         if (PyUnicode_CheckExact(item)) {
             failed = add_words(counter, item, lower);
         } else if (PyList_CheckExact(item)) {
@@ -236,6 +252,7 @@ static int count_rows(Counter *counter, PyObject *items, int lower, int64_t *end
         } else {
             PyErr_SetString(PyExc_TypeError, "an item must be a str or a list of terms");
         }
+        Py_DECREF(item);
         if (failed) {
             return -1;
         }
@@ -290,7 +307,7 @@ PyObject *count_terms(PyObject *Py_UNUSED(module), PyObject *const *arguments, P
         PyErr_SetString(PyExc_TypeError, "items must be a list, and vocabulary a dict or None");
         return NULL;
     }
-    Counter counter = {vocabulary == Py_None ? NULL : vocabulary, PyLong_AsLongLong(arguments[2]), 0, NULL, 0, 0};
+    Counter counter = {vocabulary == Py_None ? NULL : vocabulary, PyLong_AsLongLong(arguments[2]), 0, NULL, 0, 0, 0};
     if (counter.width == -1 && PyErr_Occurred()) {
         return NULL;
     }

@@ -26,6 +26,7 @@ ascii_texts = st.text(st.characters(max_codepoint=127), max_size=40) | st.from_r
 terms = st.text(max_size=4).filter(lambda term: term.isprintable()) | st.sampled_from(
     ["ab", "a", "", "ß", "你好"]
 )
+INT, FLOAT = np.int64, np.float64
 items = st.lists(ascii_texts | st.lists(terms, max_size=60), max_size=6)
 ENGLISH = re.compile(r"(?u)\b\w\w+\b")
 
@@ -131,6 +132,14 @@ def test_other_threads_run_while_many_categories_are_encoded(name: str, rows: in
     assert lets_others_run(lambda: encode(*arguments))
 
 
+@pytest.mark.parametrize("item", ["", "a b", ["ab"] * 3, "ab " * 30_000])
+def test_other_threads_run_while_many_texts_are_counted(item: Any) -> None:
+    texts = [item] * (1 if len(item) > 1000 else 100_000)
+    ends, room = np.empty(len(texts) + 1, INT), sum(map(len, texts))
+    arguments = (texts, {"ab": 0}, 1, False, True, ends, np.empty(room, INT), np.empty(room))
+    assert lets_others_run(lambda: native.count_terms(*arguments))
+
+
 def test_a_column_that_shrinks_meanwhile_is_an_error() -> None:
     class Sly(str):
         __slots__ = ()
@@ -142,9 +151,6 @@ def test_a_column_that_shrinks_meanwhile_is_an_error() -> None:
     column = [Sly(f"k{number}") for number in range(9)]
     with pytest.raises(IndexError):
         native.one_hot([column], (({"a": 0}, 0, 0),), (0,), np.zeros((9, 1)), 0)
-
-
-INT, FLOAT = np.int64, np.float64
 
 
 @pytest.mark.parametrize(
