@@ -90,4 +90,4 @@ async def test_without_the_option_grpc_is_not_even_imported(iris: Trained) -> No
         serving = await server.event("serving")
         assert "grpc_port" not in serving
         maps = Path(f"/proc/{server.process.pid}/maps").read_text(encoding="utf-8")
-        assert "grpc" not in maps
+        assert "cygrpc" not in maps
