@@ -138,6 +138,10 @@ BENCHMARK := PYTHONPATH=tests/perf:tests $(BIN)/python -m serving_bench
 bench-server: env ## Solera beside the other model servers (BENCH=quick, CASES=, SERVERS=)
 	$(BENCHMARK).bench_server --extent $(BENCH) --cases "$(CASES)" --servers "$(SERVERS)"
 
+.PHONY: bench-grpc
+bench-grpc: env ## Solera's gRPC beside KServe's, MLServer's and a bare grpc.aio (BENCH=quick, CASES=, SERVERS=)
+	$(BENCHMARK).bench_grpc --extent $(BENCH) --cases "$(CASES)" --servers "$(SERVERS)"
+
 .PHONY: bench-overload
 bench-overload: env ## goodput, refusals and recovery at up to ten times the capacity (BENCH=quick)
 	$(BENCHMARK).bench_overload --extent $(BENCH)

@@ -13,9 +13,11 @@ from solera_server import binary_tensors
 from solera_server.batch import InputError, Layout
 from solera_server.codec import Call
 from solera_server.encode import datatype
+from solera_server.grpc_plain import PlainRequests
 from solera_server.json_input import shown
 from solera_server.message import Response
 from solera_server.open_inference import open_inference_pb2 as pb
+from solera_server.protobuf_bytes import field
 from solera_server.request_size import RequestSize
 from solera_server.tensors import Tensor, check_head, decode_tensors
 
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
     from solera_server.limits import Limits
     from solera_server.predictor import Outputs
 
+    _Shapes = tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]
+
 MEDIA_TYPE = b"application/grpc"
+_KEPT_HEADS = 256
+# Of ModelInferResponse.
+_ID, _RAW = 3, 6
 _M = TypeVar("_M", bound=Message)
 # What would change the meaning of inputs or outputs, in extensions that are not offered here.
 _NOT_OFFERED = ("classification", "shared_memory_region")
@@ -59,11 +66,21 @@ class GrpcCodec:
         self._layout = Layout(schema.features)
         self._outputs = outputs
         self._size = RequestSize(schema, limits)
+        self._plain = PlainRequests(self._layout)
+        self._model = pb.ModelInferResponse(model_name=name, model_version=version).SerializeToString()
+        self._heads: dict[_Shapes, bytes] = {}
         self._classes = (
             None if schema.target.classes is None else orjson.dumps(schema.target.classes).decode()
         )
 
     def decode(self, body: bytes, _headers: Mapping[bytes, bytes]) -> Call:
+        plain = self._plain.read(body)
+        if plain is None:
+            return self._decode_carefully(body)
+        batch, wanted = plain
+        return Call(batch, wanted, lambda outputs: self._render_raw(outputs, wanted, ""))
+
+    def _decode_carefully(self, body: bytes) -> Call:
         request = parse(pb.ModelInferRequest, body)
         check_model(self._name, self._version, request.model_name, request.model_version)
         check_parameters(request.parameters, "parameters")
@@ -80,12 +97,12 @@ class GrpcCodec:
             for index, item in enumerate(request.inputs)
         ]
         wanted = self._wanted(request.outputs)
-        as_bytes, request_id = bool(raw), request.id
-        return Call(
-            decode_tensors(self._layout, tensors),
-            wanted,
-            lambda outputs: self._render(outputs, wanted, request_id, as_bytes=as_bytes),
-        )
+        batch = decode_tensors(self._layout, tensors)
+        request_id = request.id
+        if not raw:
+            return Call(batch, wanted, lambda outputs: self._render(outputs, wanted, request_id))
+        self._plain.remember(body, request, wanted, tensors[0].where)
+        return Call(batch, wanted, lambda outputs: self._render_raw(outputs, wanted, request_id))
 
     def _tensor(self, item: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, where: str) -> Tensor:
         name, shape, kind = item.name, list(item.shape), item.datatype
@@ -111,21 +128,47 @@ class GrpcCodec:
             wanted.append(item.name)
         return tuple(wanted) or self._outputs
 
-    def _render(
-        self, outputs: Outputs, wanted: tuple[str, ...], request_id: str, *, as_bytes: bool
-    ) -> Response:
+    def _render(self, outputs: Outputs, wanted: tuple[str, ...], request_id: str) -> Response:
         response = pb.ModelInferResponse(model_name=self._name, model_version=self._version, id=request_id)
         for name in wanted:
             array = outputs[name]
-            tensor = response.outputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
-            if array.ndim == 2 and self._classes is not None:
-                # The metadata message has no place for them.
-                tensor.parameters["classes"].string_param = self._classes
-            if as_bytes:
-                response.raw_output_contents.append(binary_tensors.write(array))
-            else:
-                _write_contents(tensor.contents, tensor.datatype, array)
+            tensor = self._add_output(response, name, array.dtype, array.shape)
+            _write_contents(tensor.contents, tensor.datatype, array)
         return Response(200, response.SerializeToString(), MEDIA_TYPE)
+
+    def _render_raw(self, outputs: Outputs, wanted: tuple[str, ...], request_id: str) -> Response:
+        """Put an answer together of what is the same in many and the bytes of the outputs."""
+        parts = [self._model]
+        if request_id:
+            parts.append(field(_ID, request_id.encode()))
+        arrays = [outputs[name] for name in wanted]
+        key = tuple([(name, array.dtype, array.shape) for name, array in zip(wanted, arrays, strict=True)])
+        parts.append(self._output_heads(key))
+        parts.extend([field(_RAW, binary_tensors.write(array)) for array in arrays])
+        return Response(200, b"".join(parts), MEDIA_TYPE)
+
+    def _output_heads(self, key: _Shapes) -> bytes:
+        """Return what says of outputs what they are: name, datatype and shape of each."""
+        kept = self._heads.get(key)
+        if kept is None:
+            if len(self._heads) >= _KEPT_HEADS:
+                self._heads.clear()
+            response = pb.ModelInferResponse()
+            for name, dtype, shape in key:
+                self._add_output(response, name, dtype, shape)
+            kept = self._heads[key] = response.SerializeToString()
+        return kept
+
+    def _add_output(
+        self, response: pb.ModelInferResponse, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> pb.ModelInferResponse.InferOutputTensor:
+        tensor: pb.ModelInferResponse.InferOutputTensor = response.outputs.add(
+            name=name, datatype=datatype(dtype), shape=shape
+        )
+        if len(shape) == 2 and self._classes is not None:
+            # The metadata message has no place for them.
+            tensor.parameters["classes"].string_param = self._classes
+        return tensor
 
 
 def parse(kind: type[_M], body: bytes) -> _M:

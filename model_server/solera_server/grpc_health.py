@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb
@@ -12,9 +13,10 @@ from solera_server.batch import InputError
 from solera_server.grpc_codec import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from solera_server.grpc_arrivals import Arrivals
+    from solera_server.grpc_core import Call
     from solera_server.health import Health
 
 SERVICE = "grpc.health.v1.Health"
@@ -25,62 +27,58 @@ _STATUS = pb.HealthCheckResponse.ServingStatus
 
 
 class _Health:
-    def __init__(self, health: Health, services: Collection[str], arrivals: Arrivals) -> None:
+    def __init__(self, health: Health, services: Collection[str]) -> None:
         self._health = health
         self._services = frozenset(services)
         self._watches = 0
-        self._arrivals = arrivals
 
     def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus:
         if service not in self._services:
             return _STATUS.SERVICE_UNKNOWN
         return _STATUS.SERVING if self._health.ready().good else _STATUS.NOT_SERVING
 
-    async def _request(self, context: grpc.aio.ServicerContext[Any, Any]) -> pb.HealthCheckRequest:
-        async with self._arrivals.message(context) as body:
-            try:
-                return parse(pb.HealthCheckRequest, body)
-            except InputError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
-        raise AssertionError("abort raises")
-
-    async def check(
-        self, _messages: object, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.HealthCheckResponse:
-        request = await self._request(context)
-        status = self._status(request.service)
+    def check(self, call: Call, service: str) -> None:
+        status = self._status(service)
         if status == _STATUS.SERVICE_UNKNOWN:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND, f'there is no service "{request.service[:100]}" here'
-            )
-        return pb.HealthCheckResponse(status=status)
+            call.fail(grpc.StatusCode.NOT_FOUND, f'there is no service "{service[:100]}" here')
+        else:
+            call.answer(pb.HealthCheckResponse(status=status).SerializeToString())
 
-    async def watch(self, _messages: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        request = await self._request(context)
+    def watch(self, call: Call, service: str) -> None:
         if self._watches >= _MAX_WATCHES:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHES} watches are under way")
-        self._watches += 1
+            call.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHES} watches are under way")
+        else:
+            self._watches += 1
+            call.run(self._watch(call, service))
+
+    async def _watch(self, call: Call, service: str) -> None:
         last = None
         try:
             while True:
-                status = self._status(request.service)
+                status = self._status(service)
                 if status != last:
-                    await context.write(pb.HealthCheckResponse(status=status))
+                    await call.write(pb.HealthCheckResponse(status=status).SerializeToString())
                 last = status
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             self._watches -= 1
 
 
-def health_handler(health: Health, services: Collection[str], arrivals: Arrivals) -> grpc.GenericRpcHandler:
-    """Return the handler that answers Check and Watch for the services named ("" for all together)."""
-    servicer = _Health(health, services, arrivals)
-    # As streams of messages, of which the first is read: only so the wait for it can be bounded.
-    kinds = {"response_serializer": pb.HealthCheckResponse.SerializeToString}
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            "Check": grpc.stream_unary_rpc_method_handler(servicer.check, **kinds),
-            "Watch": grpc.stream_stream_rpc_method_handler(servicer.watch, **kinds),
-        },
-    )
+def health_methods(
+    health: Health, services: Collection[str], arrivals: Arrivals
+) -> dict[str, Callable[[Call], None]]:
+    """Return what answers Check and Watch for the services named ("" for all together)."""
+    servicer = _Health(health, services)
+
+    def reading(handle: Callable[[Call, str], None]) -> Callable[[Call], None]:
+        def read(call: Call, body: bytes) -> None:
+            try:
+                request = parse(pb.HealthCheckRequest, body)
+            except InputError as error:
+                call.fail(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+            else:
+                handle(call, request.service)
+
+        return lambda call: arrivals.message(call, partial(read, call))
+
+    return {"Check": reading(servicer.check), "Watch": reading(servicer.watch)}

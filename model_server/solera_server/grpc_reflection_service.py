@@ -3,60 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Callable, Collection
 
-    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    from solera_server.grpc_core import Call
 
 SERVICE: str = reflection.SERVICE_NAME
 _MAX_STREAMS = 8
 """Each may bring a message of the largest size, and takes the place of a call that wants an answer."""
 
 
-def reflection_handler(services: Collection[str], receive_seconds: float) -> grpc.GenericRpcHandler:
-    """Return the handler that describes ``services``; a client says something within ``receive_seconds``."""
-    servicer = reflection.aio.ReflectionServicer(services)
-    streams = 0
+class _Reflection:
+    def __init__(self, services: Collection[str], receive_seconds: float) -> None:
+        self._servicer = reflection.aio.ReflectionServicer(services)
+        self._seconds = receive_seconds
+        self._streams = 0
 
-    async def messages(context: Context) -> AsyncIterator[pb.ServerReflectionRequest]:
-        while True:
-            try:
-                async with asyncio.timeout(receive_seconds):
-                    message: Any = await context.read()
-            except TimeoutError:
-                await context.abort(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, f"no message came within {receive_seconds:g} s"
-                )
-            if message is grpc.aio.EOF:
-                return
-            yield message
+    def begin(self, call: Call) -> None:
+        if self._streams >= _MAX_STREAMS:
+            words = f"{_MAX_STREAMS} streams of reflection are under way"
+            call.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        else:
+            self._streams += 1
+            call.run(self._describe(call))
 
-    async def describe(_messages: object, context: Context) -> AsyncIterator[pb.ServerReflectionResponse]:
-        nonlocal streams
-        if streams >= _MAX_STREAMS:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_STREAMS} streams of reflection are under way"
-            )
-        streams += 1
+    async def _describe(self, call: Call) -> None:
         try:
-            async for answer in servicer.ServerReflectionInfo(messages(context), context):
-                yield answer
+            async for answer in self._servicer.ServerReflectionInfo(self._messages(call), call):
+                await call.write(answer.SerializeToString())
+        except TimeoutError:
+            call.fail(grpc.StatusCode.DEADLINE_EXCEEDED, f"no message came within {self._seconds:g} s")
+        except DecodeError:
+            words = f"the message is not a valid {pb.ServerReflectionRequest.DESCRIPTOR.full_name}"
+            call.fail(grpc.StatusCode.INVALID_ARGUMENT, words)
+        else:
+            call.close()
         finally:
-            streams -= 1
+            self._streams -= 1
 
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-                describe,
-                request_deserializer=pb.ServerReflectionRequest.FromString,
-                response_serializer=pb.ServerReflectionResponse.SerializeToString,
-            )
-        },
-    )
+    async def _messages(self, call: Call) -> AsyncIterator[pb.ServerReflectionRequest]:
+        while True:
+            async with asyncio.timeout(self._seconds):
+                message = await call.read()
+            if message is None:
+                return
+            yield pb.ServerReflectionRequest.FromString(message)
+
+
+def reflection_methods(
+    services: Collection[str], receive_seconds: float
+) -> dict[str, Callable[[Call], None]]:
+    """Return what describes ``services``; a client says something within ``receive_seconds``."""
+    return {"ServerReflectionInfo": _Reflection(services, receive_seconds).begin}

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would write to stderr what is no line of our log
 
-import grpc
 import orjson
 
 from solera_core.failures import Failure, Reason
@@ -25,26 +25,30 @@ from solera_server.access_log import trace_fields
 from solera_server.batch import InputError
 from solera_server.grpc_arrivals import Arrivals
 from solera_server.grpc_codec import GrpcCodec, check_model, parse
+from solera_server.grpc_core import Core
 from solera_server.grpc_health import SERVICE as HEALTH_SERVICE
-from solera_server.grpc_health import health_handler
+from solera_server.grpc_health import health_methods
 from solera_server.grpc_reflection_service import SERVICE as REFLECTION_SERVICE
-from solera_server.grpc_reflection_service import reflection_handler
+from solera_server.grpc_reflection_service import reflection_methods
 from solera_server.grpc_status import retry_metadata, status_code
 from solera_server.message import REQUEST_ID, Head, Request, Response, error_response, internal_error
 from solera_server.open_inference import open_inference_pb2 as pb
 from solera_server.router import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    import grpc
     from google.protobuf.message import Message
 
     from solera_server.access_log import Noting
+    from solera_server.grpc_core import Call
     from solera_server.http_server import Observer
     from solera_server.limits import Limits
+    from solera_server.message import Respond
     from solera_server.serving import Serving
 
-    _Handle = Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[bytes]]
+    Method = Callable[[Call], None]
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ _PING_SECONDS = 10
 _PATIENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 _QUIET_LOOKS = 3
+_KEPT_HEADS = 64
 
 
 class GrpcServer:
@@ -75,13 +80,11 @@ class GrpcServer:
         self._limits = limits
         self._arrivals = Arrivals(limits)
         self._active = 0
+        self._heads: dict[tuple[str, tuple[object, ...]], Head] = {}
         schema, outputs = serving.loaded.schema, serving.loaded.predictor.outputs
         codec = GrpcCodec(serving.name, serving.version, schema, outputs, limits)
         self._infer_route = Route(serving.predicting(codec), PROTOCOL)
         self._metadata = _metadata(serving)
-        self._server = grpc.aio.server(
-            options=_options(limits), maximum_concurrent_rpcs=max(limits.connections, 2 * limits.in_flight)
-        )
         calls: dict[str, Callable[[bytes], Message]] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -89,14 +92,24 @@ class GrpcServer:
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
         }
-        handlers = {name: self._receiving(self._answering(name, call)) for name, call in calls.items()}
-        handlers["ModelInfer"] = self._receiving(self._infer)
-        self._server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(SERVICE, handlers),
-                health_handler(serving.health, ("", SERVICE), self._arrivals),
-                reflection_handler((SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE), limits.receive_seconds),
-            )
+        services: dict[str, dict[str, Method]] = {
+            SERVICE: {name: self._answering(name, call) for name, call in calls.items()},
+            HEALTH_SERVICE: health_methods(serving.health, ("", SERVICE), self._arrivals),
+            REFLECTION_SERVICE: reflection_methods(
+                (SERVICE, HEALTH_SERVICE, REFLECTION_SERVICE), limits.receive_seconds
+            ),
+        }
+        services[SERVICE]["ModelInfer"] = lambda call: self._arrivals.message(
+            call, partial(self._infer, call)
+        )
+        self._core = Core(
+            {
+                f"/{service}/{name}".encode(): method
+                for service, methods in services.items()
+                for name, method in methods.items()
+            },
+            _options(limits),
+            max(limits.connections, 2 * limits.in_flight),
         )
 
     async def listen(
@@ -108,17 +121,13 @@ class GrpcServer:
         Without ``credentials`` it is plain HTTP/2. Raises Failure (AddressUnavailable).
         """
         address = f"{_bracketed(host)}:{port}"
-        try:
-            if credentials is None:
-                found = self._server.add_insecure_port(address)
-            else:
-                found = self._server.add_secure_port(address, credentials)
-        except RuntimeError as error:
+        found = self._core.add_port(address, credentials)
+        if found == 0:
             raise Failure(
                 Reason.ADDRESS_UNAVAILABLE, f"cannot listen on {address}; see --grpc-port and --host."
-            ) from error
-        await self._server.start()
-        return int(found)
+            )
+        self._core.start()
+        return found
 
     async def finish(self, seconds: float) -> None:
         """Take no further request, and cut those that are not answered within ``seconds``."""
@@ -130,104 +139,93 @@ class GrpcServer:
         while quiet < _QUIET_LOOKS and loop.time() < patience:
             quiet = 0 if self._active else quiet + 1
             await asyncio.sleep(_LOOK_SECONDS)
-        await self._server.stop(end - loop.time())
+        await self._core.stop(end - loop.time())
 
     # -- calls ---------------------------------------------------------------------------------------
 
-    def _receiving(self, handle: _Handle) -> grpc.RpcMethodHandler:
-        """
-        Return a handler that waits for a call's message for as long as HTTP waits for a request.
+    def _infer(self, call: Call, body: bytes) -> None:
+        def respond(request: Request, response: Response) -> None:
+            if not request.abandoned:
+                call.gone = None
+                self._active -= 1
+                self._answer_inference(call, request, response)
 
-        To gRPC it is one of many messages: for a single one it would wait as long as the client likes, and
-        the call would take the place of another.
-        """
-        arrivals = self._arrivals
+        def gone() -> None:
+            self._active -= 1
+            request.abandon()
 
-        async def receive(_messages: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-            async with arrivals.message(context) as body:
-                answer = await handle(body, context)
-            return arrivals.answer(context, answer)
-
-        return grpc.stream_unary_rpc_method_handler(receive)
-
-    async def _infer(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        request, answered = self._request(body, context, "ModelInfer")
+        request = self._request(call, body, "ModelInfer", respond)
+        call.gone = gone
         self._active += 1
         try:
             response = self._infer_route.handler(request)
-            if response is None:
-                response = await answered
-        except asyncio.CancelledError:
-            # The client has gone, or its deadline has passed.
-            request.abandon()
-            raise
         except Exception:
             log.exception("handler failed", extra={"path": "ModelInfer", **trace_fields(request)})
             response = internal_error()
-        finally:
-            self._active -= 1
+        if response is not None:
+            respond(request, response)
+
+    def _answer_inference(self, call: Call, request: Request, response: Response) -> None:
         # Before it is noted: what is not sent must not count as answered.
         response = self._arrivals.refusal(len(response.body)) or response
-        response = self._note(request, response, context)
+        response = self._note(request, response, call)
         if self._serving.recorder is not None:
             self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())
-        return await self._reply(request, response, context)
+        self._reply(request, response, call)
 
-    def _answering(self, name: str, call: Callable[[bytes], Message]) -> _Handle:
-        async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-            request, _ = self._request(body, context, name)
+    def _answering(self, name: str, method: Callable[[bytes], Message]) -> Method:
+        def handle(call: Call, body: bytes) -> None:
+            request = self._request(call, body, name, lambda _request, _response: None)
             try:
-                response = Response(200, call(body).SerializeToString())
+                response = Response(200, method(body).SerializeToString())
             except InputError as error:
                 response = error_response(error.status, error.message)
-            response = self._note(request, response, context)
-            return await self._reply(request, response, context)
+            self._reply(request, self._note(request, response, call), call)
 
-        return handle
+        return lambda call: self._arrivals.message(call, partial(handle, call))
 
-    def _note(
-        self, request: Request, response: Response, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> Response:
+    def _note(self, request: Request, response: Response, call: Call) -> Response:
         if self._access is None or not (self._access.on or response.status >= 500):
             return response
-        return self._access.note(request, response, perf_counter(), context.peer())
+        return self._access.note(request, response, perf_counter(), call.peer())
 
-    def _request(
-        self, body: bytes, context: grpc.aio.ServicerContext[Any, Any], method: str
-    ) -> tuple[Request, asyncio.Future[Response]]:
-        """Return what has come as a request by HTTP, and what will be its response."""
-        answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+    def _request(self, call: Call, body: bytes, method: str, respond: Respond) -> Request:
+        """Return what has come as a request by HTTP."""
+        key = method, tuple(call.metadata)
+        head = self._heads.get(key)
+        if head is None:
+            head = self._head(method, call)
+            # Others are different in each call.
+            if head.request_id is None and b"traceparent" not in head.headers:
+                if len(self._heads) >= _KEPT_HEADS:
+                    self._heads.clear()
+                self._heads[key] = head
+        return Request(head, body, perf_counter(), respond)
+
+    def _head(self, method: str, call: Call) -> Head:
         head = Head()
         head.method = b"POST"
         head.target = f"/{SERVICE}/{method}".encode()
         head.route = self._infer_route
-        for key, value in context.invocation_metadata() or ():
-            head.headers[key.encode()] = value if isinstance(value, bytes) else value.encode()
+        for name, value in call.metadata:
+            head.headers[name.encode()] = value if isinstance(value, bytes) else value.encode()
         given = head.headers.get(b"x-request-id")
         head.request_id = given if given is not None and REQUEST_ID.fullmatch(given) else None
+        return head
 
-        def respond(_request: Request, response: Response) -> None:
-            if not answered.done():
-                answered.set_result(response)
-
-        return Request(head, body, perf_counter(), respond), answered
-
-    async def _reply(
-        self, request: Request, response: Response, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> bytes:
+    def _reply(self, request: Request, response: Response, call: Call) -> None:
         if self._observer is not None:
             self._observer.answered(PROTOCOL, response.status, perf_counter() - request.received)
-        trailing = [(name.decode(), value.decode("latin-1")) for name, value in response.headers]
+        self._arrivals.answered(call, len(response.body))
+        trailing = tuple((name.decode(), value.decode("latin-1")) for name, value in response.headers)
         if request.head.request_id is not None:
-            trailing.append(("x-request-id", request.head.request_id.decode()))
+            trailing = (*trailing, ("x-request-id", request.head.request_id.decode()))
         if response.status == 200:
-            if trailing:
-                context.set_trailing_metadata(tuple(trailing))
-            return response.body
+            call.answer(response.body, trailing)
+            return
         message = str(orjson.loads(response.body)["error"])
         code = status_code(response.status)
-        await context.abort(code, message, (*trailing, *retry_metadata(response, code, message)))
-        raise AssertionError("abort raises")
+        call.fail(code, message, (*trailing, *retry_metadata(response, code, message)))
 
     def _server_live(self, body: bytes) -> Message:
         parse(pb.ServerLiveRequest, body)

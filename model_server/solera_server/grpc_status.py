@@ -8,6 +8,8 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 
+from solera_server.protobuf_bytes import field, varint
+
 if TYPE_CHECKING:
     from solera_server.message import Response
 
@@ -40,23 +42,10 @@ def retry_metadata(response: Response, code: grpc.StatusCode, message: str) -> l
     if not given.isdigit():
         return []
     seconds = int(given)
-    info = _field(1, Duration(seconds=seconds).SerializeToString())
+    # The messages of google.rpc are in no package of ours.
+    info = field(1, Duration(seconds=seconds).SerializeToString())
     detail = AnyMessage(type_url="type.googleapis.com/google.rpc.RetryInfo", value=info)
     status = (
-        b"\x08" + _varint(code.value[0]) + _field(2, message.encode()) + _field(3, detail.SerializeToString())
+        b"\x08" + varint(code.value[0]) + field(2, message.encode()) + field(3, detail.SerializeToString())
     )
     return [("grpc-retry-pushback-ms", str(seconds * 1000)), ("grpc-status-details-bin", status)]
-
-
-def _field(number: int, data: bytes) -> bytes:
-    """Encode a field of protobuf that has a length. The messages of google.rpc are in no package of ours."""
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

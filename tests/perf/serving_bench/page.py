@@ -48,6 +48,10 @@ def main() -> int:
         )
         page = replaced(page, "server-tables", _server_tables(records))
         (charts / "server.svg").write_text(server_chart.draw(records), encoding="utf-8")
+    if (BUILD / "bench-grpc.json").is_file():
+        records = read_records(BUILD / "bench-grpc.json")
+        page = replaced(page, "grpc-run", _facts(_read("bench-grpc-run.json")))
+        page = replaced(page, "grpc-tables", _server_tables(records, "call"))
     if (BUILD / "bench-overload-run.json").is_file():
         details = _read("bench-overload-run.json")
         page = replaced(page, "overload-run", _facts(details["facts"]))
@@ -70,11 +74,11 @@ def _facts(facts: dict[str, str]) -> str:
     return server_report.markdown(("", "this run"), list(facts.items())).replace("---:", "---")
 
 
-def _server_tables(records: list[Any]) -> str:
+def _server_tables(records: list[Any], what: str = "connection") -> str:
     parts = []
     for case, connections in server_report.points(records):
         plural = "s" if connections > 1 else ""
-        parts.append(f"**{server_report.title(case)}, {connections} connection{plural}**\n")
+        parts.append(f"**{server_report.title(case)}, {connections} {what}{plural}**\n")
         found = server_report.at(records, case, connections)
         parts.append(server_report.markdown(server_report.HEAD, server_report.rows(found)) + "\n")
     return "\n".join(parts)

@@ -120,11 +120,15 @@ VERDICT_HEAD = (
 
 def text(records: Sequence[Record]) -> str:
     """Everything, for a terminal."""
+    return "\n".join([tables(records), _aligned([VERDICT_HEAD, *verdicts(records)])])
+
+
+def tables(records: Sequence[Record], what: str = "connection") -> str:
+    """All figures, for a terminal; ``what`` there are several of at a time."""
     parts = []
     for case, connections in points(records):
-        parts.append(f"{title(case)}, {connections} connection{'s' if connections > 1 else ''}")
+        parts.append(f"{title(case)}, {connections} {what}{'s' if connections > 1 else ''}")
         parts.append(_aligned([HEAD, *rows(at(records, case, connections))]))
-    parts.append(_aligned([VERDICT_HEAD, *verdicts(records)]))
     return "\n".join(parts)
 
 

@@ -167,7 +167,9 @@ async def test_a_client_that_has_gone_is_not_served(
         # The end of that call and these go over one connection: who answers these has heard of it.
         for _ in range(3):
             await one.client.call("ServerLive", b"")
+        assert one.server._active == 1
         held.go()
         await first
         await one.client.call("ModelInfer", infer())
         assert held.begun == 2, "the one that nobody waits for was not begun"
+        assert one.server._active == 0

@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "odd datatype": (request(bare("t", [1, 2], "FLOAT")), "inputs[0](t).datatype: expected one of BOOL"),
     "negative shape": (
         request(bare("t", [-1, 2], "FP64")),
-        "inputs[0](t).shape: expected a list of one or two",
+        "inputs[0](t).shape[0]: expected a size, an integer of at least 0, got -1",
     ),
     "no shape": (request(bare("t", [], "FP64")), "inputs[0](t).shape: expected a list of one or two"),
     "wrong width": (request(typed("t", [1, 1], "FP64", fp64_contents=[1])), "expected [n, 2]"),

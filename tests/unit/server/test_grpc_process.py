@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,23 @@ async def test_a_process_answers_and_drains_without_losing_a_request(iris: Train
         assert await server.exit_code() == 0
 
 
+async def test_clients_find_another_worker_when_theirs_dies(iris: Trained) -> None:
+    arguments = serve_arguments(iris.directory, "--name", "iris", "--grpc-port", "0", "--workers", "2")
+    async with running(*arguments, "--log-level", "debug") as server:
+        port = await grpc_port(server)
+        async with connected(port) as one, connected(port) as other:
+            for client in (one, other):
+                await client.call("ModelInfer", infer())
+            pids = {event["pid"] for event in server.events if event["event"] == "worker serves"}
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            # What is sent before a client has heard of it fails with UNAVAILABLE.
+            ready = grpc.ChannelConnectivity.READY
+            await until(lambda: ready not in {client.channel.get_state() for client in (one, other)})
+            for client in (one, other):
+                await client.call("ModelInfer", infer(), wait_for_ready=True)
+
+
 async def test_what_is_in_flight_when_the_port_closes_is_answered(iris: Trained) -> None:
     arguments = serve_arguments(iris.directory, "--name", "iris", "--grpc-port", "0", "--drain-delay", "0")
     async with (
@@ -90,4 +109,4 @@ async def test_without_the_option_grpc_is_not_even_imported(iris: Trained) -> No
         serving = await server.event("serving")
         assert "grpc_port" not in serving
         maps = Path(f"/proc/{server.process.pid}/maps").read_text(encoding="utf-8")
-        assert "grpc" not in maps
+        assert "cygrpc" not in maps

@@ -212,3 +212,12 @@ async def test_streams_of_reflection_are_few_and_end_when_nobody_speaks(loaded_i
         codes = sorted([(await stream.code()).name for stream in streams])
         assert codes == ["DEADLINE_EXCEEDED"] * 8 + ["RESOURCE_EXHAUSTED"]
         assert await one.client.call("ModelInfer", infer())
+
+
+async def test_reflection_says_what_is_no_message(iris_grpc: Answering) -> None:
+    method = iris_grpc.client.channel.stream_stream(
+        f"/{reflection_pb2.DESCRIPTOR.package}.ServerReflection/ServerReflectionInfo"
+    )
+    call = method(iter([b"\xff\xff"]), timeout=5)
+    assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "the message is not a valid grpc.reflection." in await call.details()
