@@ -98,13 +98,13 @@ def _prediction_bins(schema: Schema, baseline: Baseline | None) -> list[tuple[st
 
 class Noted(NamedTuple):
     """
-    Requests that were answered at one ``moment``, a reading of the steady clock.
+    Requests that were answered alike at one ``moment``, a reading of the steady clock.
 
     Sequences have an item for each request; their rows follow each other in the batch and the outputs.
     """
 
     subjects: Sequence[Subject]
-    statuses: Sequence[int]
+    status: int
     seconds: Sequence[float]
     moment: float
     rows: Sequence[int]
@@ -114,18 +114,16 @@ class Noted(NamedTuple):
     def apart(self) -> Iterator[Noted]:
         """Yield each request by itself."""
         stop = 0
-        for subject, status, taken, rows in zip(
-            self.subjects, self.statuses, self.seconds, self.rows, strict=True
-        ):
+        for subject, taken, rows in zip(self.subjects, self.seconds, self.rows, strict=True):
             start, stop = stop, stop + rows
             batch = None if self.batch is None else self.batch.slice(start, stop)
             outputs = self.outputs and {name: array[start:stop] for name, array in self.outputs.items()}
-            yield Noted((subject,), (status,), (taken,), self.moment, (rows,), batch, outputs)
+            yield Noted((subject,), self.status, (taken,), self.moment, (rows,), batch, outputs)
 
 
 Item = tuple[
     "Sequence[Subject]",
-    "Sequence[int]",
+    int,
     "Sequence[float]",
     float,
     "Sequence[int]",
@@ -306,17 +304,18 @@ class Counters:
 
     def _fold(self, noted: list[Item], window: _Open) -> None:
         subjects, statuses, seconds, moments, sizes, batches, outputs = zip(*noted, strict=True)
-        arm, number, has_unit = self._subjects([*chain.from_iterable(subjects)], window)
+        place = np.repeat(np.arange(len(noted)), [len(one) for one in subjects])
+        arm, number, has_unit = self._subjects(subjects, window)
         bucket = (number % np.uint64(BUCKETS)).astype(np.intp)
         rows = np.array([*chain.from_iterable(sizes)], np.intp)
         index = arm * BUCKETS + bucket
-        self._tally(window, index, rows, [*chain.from_iterable(statuses)], [*chain.from_iterable(seconds)])
+        taken = np.array([*chain.from_iterable(seconds)], np.float64)
+        self._tally(window, index, rows, np.array(statuses, np.intp)[place], taken)
         if has_unit.any():
             window.add_units(arm[has_unit], number[has_unit])
         if not rows.any():
             return
         group = ((number >> np.uint64(GROUP_SHIFT)) % np.uint64(GROUPS)).astype(np.intp)
-        place = np.repeat(np.arange(len(noted)), [len(one) for one in subjects])
         if not has_unit.all():
             group = np.where(has_unit, group, self._subwindows(np.array(moments)[place]))
         large = rows > self._piece  # and so a request by itself: ``note`` sees to that
@@ -336,19 +335,28 @@ class Counters:
             )
 
     def _subjects(
-        self, subjects: Sequence[Subject], window: _Open
+        self, groups: Sequence[Sequence[Subject]], window: _Open
     ) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.bool_]]:
         """Return for each request the place of its arm, its number, and whether that is a unit's."""
+        # Requests of a turn have mostly one head, and so one subject.
+        subjects, lengths = [], []
+        for group in groups:
+            if group.count(group[0]) == len(group):
+                subjects.append(group[0])
+                lengths.append(len(group))
+            else:
+                subjects += group
+                lengths += [1] * len(group)
         raw, kinds, numbers = zip(*subjects, strict=True)
-        count, get = len(subjects), window.places.get
+        get = window.places.get
         places = [get(one) for one in raw]
         if None in places:
             places = [window.arm(one) for one in raw]
-        kind, number = np.array(kinds, np.int8), np.array(numbers, np.uint64)
+        kind, number = np.array(kinds, np.int8).repeat(lengths), np.array(numbers, np.uint64).repeat(lengths)
         if NOBODY in kinds:
-            drawn = self._random.integers(2**64, size=count, dtype=np.uint64)
+            drawn = self._random.integers(2**64, size=len(number), dtype=np.uint64)
             number = np.where(kind == NOBODY, drawn, number)
-        return np.array(places, np.intp), number, kind == UNIT
+        return np.array(places, np.intp).repeat(lengths), number, kind == UNIT
 
     def _subwindows(self, moments: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return groups for requests without a unit: by time, since what comes together is alike."""
@@ -361,8 +369,8 @@ class Counters:
         window: _Open,
         index: NDArray[np.intp],
         rows: NDArray[np.intp],
-        statuses: Sequence[int],
-        seconds: Sequence[float],
+        status: NDArray[np.intp],
+        seconds: NDArray[np.float64],
     ) -> None:
         size = window.arms * BUCKETS
         tallies = window.region["tallies"][: window.arms]
@@ -372,15 +380,13 @@ class Counters:
 
         add(0, np.bincount(index, minlength=size))
         add(1, np.bincount(index, weights=rows, minlength=size))
-        status = np.array(statuses, np.intp)
         if status.max() >= 400:
             add(2, np.bincount(index[(status >= 400) & (status < 500)], minlength=size))
             add(3, np.bincount(index[status >= 500], minlength=size))
-        taken = np.array(seconds, np.float64)
-        longest = taken.max()
+        longest = seconds.max()
         for place, threshold in enumerate(self._thresholds):
             if longest > threshold:
-                add(len(TALLIES) + place, np.bincount(index[taken > threshold], minlength=size))
+                add(len(TALLIES) + place, np.bincount(index[seconds > threshold], minlength=size))
 
     def _count(
         self,

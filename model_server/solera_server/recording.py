@@ -240,9 +240,9 @@ class Recorder:
         noted: Item
         if recorded is not None:
             subject, batch, outputs = recorded
-            noted = ((subject,), (status,), taken, now, (batch.rows,), batch, outputs)
+            noted = ((subject,), status, taken, now, (batch.rows,), batch, outputs)
         elif request.head.method == b"POST":
-            noted = ((self._subject(request.head),), (status,), taken, now, (0,), None, None)
+            noted = ((self._subject(request.head),), status, taken, now, (0,), None, None)
         else:
             return
         self._take_note(noted)
@@ -272,7 +272,7 @@ class Recorder:
         if units is not None:
             of, pairs = self._identity.of, zip(subjects, units, strict=True)
             subjects = [one if unit is None else of(one.arm, unit) for one, unit in pairs]
-        self._take_note((subjects, (200,) * len(subjects), since, now, rows, batch, outputs))
+        self._take_note((subjects, 200, since, now, rows, batch, outputs))
 
     def _take_note(self, noted: Item) -> None:
         if self._note(noted):

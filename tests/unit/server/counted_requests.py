@@ -72,7 +72,7 @@ def noted(
     good = status == 200
     return Noted(
         (Subject((arm, epoch, False), *((DRAWN, number) if unit is None else (UNIT, unit))),),
-        (status,),
+        status,
         (seconds,),
         moment,
         (len(rows) if good else 0,),
