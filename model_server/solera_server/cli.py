@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    _check_ports(options)
     try:
         workers = options.workers or worker_count(os.environ)
         threads = limit_threads(os.environ, workers=workers)
@@ -117,6 +118,17 @@ def _serve(options: argparse.Namespace) -> int:
             tracing=tracing_options(os.environ),
         ),
     )
+
+
+def _check_ports(options: argparse.Namespace) -> None:
+    ports: dict[int, str] = {}
+    for option in ("--port", "--management-port", "--grpc-port"):
+        port = getattr(options, option[2:].replace("-", "_"))
+        if port and port in ports:  # 0 is a free one, another for each
+            raise Failure(
+                Reason.BAD_SPEC, f"{ports[port]} and {option} are both {port}; give one of them another port."
+            )
+        ports[port] = option
 
 
 def _tls_files(options: argparse.Namespace) -> tuple[Path, Path] | None:

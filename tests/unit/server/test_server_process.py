@@ -206,6 +206,23 @@ async def test_a_port_that_is_taken(iris: Trained) -> None:
     assert event["event"].endswith("; see --port and --host.")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--port", "8081"), "--port and --management-port are both 8081"),
+        (
+            ("--port", "0", "--management-port", "9000", "--grpc-port", "9000"),
+            "--management-port and --grpc-port",
+        ),
+        (("--port", "9000", "--grpc-port", "9000"), "--port and --grpc-port are both 9000"),
+    ],
+)
+async def test_ports_that_are_the_same(iris: Trained, given: tuple[str, ...], words: str) -> None:
+    code, event = await ended("--model", iris.directory, *given)
+    assert (code, event["reason"]) == (64, "BadSpec")
+    assert words in event["event"]
+
+
 def test_last_words(tmp_path: Path) -> None:
     log = tmp_path / "termination-log"
     failure = Failure(Reason.PARITY_FAILED, "it does not agree")
