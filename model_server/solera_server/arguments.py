@@ -79,7 +79,7 @@ def number(low: float, high: float, of: str = "a number") -> Callable[[str], flo
         except ValueError:
             value = low - 1
         if not low <= value <= high:  # nor is NaN
-            raise argparse.ArgumentTypeError(f'write {of} from {low:g} to {high:g}, not "{_short(text)}"')
+            raise argparse.ArgumentTypeError(f'write {of} from {low:g} to {high:.10g}, not "{_short(text)}"')
         return value
 
     return read

@@ -11,49 +11,28 @@ from solera_server.arguments import Parser, name, seconds, whole
 from solera_server.limits import Limits
 from solera_server.recording_options import add_options
 
-_DAYS = 30 * 86_400.0
-_LARGE = 2**40
+MOST_WORKERS = 128
+"""Each is a process: more of them than CPUs of any machine only keep it from serving."""
+_LONG = 1e9
+_TIME = seconds(0.1, _LONG)
+_BYTES = whole(2**16, 2**40)
 _DEFAULTS = Limits()
+# The lowest values leave room for a request of one row, and for its answer.
 LIMIT_OPTIONS = (
-    ("--max-body-bytes", "body_bytes", whole(1, _LARGE), "largest request body, bytes"),
-    ("--max-header-bytes", "header_bytes", whole(1, _LARGE), "largest request head, bytes"),
-    ("--max-json-depth", "json_depth", whole(1, _LARGE), "deepest nesting of JSON"),
-    ("--max-rows", "rows", whole(1, _LARGE), "rows of a request"),
-    ("--max-cells", "cells", whole(1, _LARGE), "rows times features of a request"),
-    ("--max-scores", "scores", whole(1, _LARGE), "rows times classes of a request"),
-    ("--max-connections", "connections", whole(1, _LARGE), "connections open at a time, for each port"),
-    ("--max-in-flight", "in_flight", whole(1, _LARGE), "predictions that wait or run; beyond that 503"),
-    (
-        "--max-wait",
-        "wait_seconds",
-        seconds(0.1, _DAYS),
-        "seconds that a prediction may wait by estimate; beyond that 503",
-    ),
-    (
-        "--max-bodies-bytes",
-        "bodies_bytes",
-        whole(1, _LARGE),
-        "bodies of all requests that arrive or wait, bytes",
-    ),
-    (
-        "--max-unread-bytes",
-        "unread_bytes",
-        whole(1, _LARGE),
-        "answers that clients have not taken, in all, bytes",
-    ),
-    ("--receive-timeout", "receive_seconds", seconds(0.1, _DAYS), "seconds in which a request must arrive"),
-    (
-        "--idle-timeout",
-        "idle_seconds",
-        seconds(0.1, _DAYS),
-        "seconds after which an idle connection is closed",
-    ),
-    (
-        "--connection-max-age",
-        "connection_age_seconds",
-        seconds(0.1, _DAYS),
-        "seconds after which a connection is ended",
-    ),
+    ("--max-body-bytes", "body_bytes", whole(256, 2**30), "largest request body, bytes"),
+    ("--max-header-bytes", "header_bytes", whole(1024, 2**20), "largest request head, bytes"),
+    ("--max-json-depth", "json_depth", whole(8, 1000), "deepest nesting of JSON"),
+    ("--max-rows", "rows", whole(1, 10**9), "rows of a request"),
+    ("--max-cells", "cells", whole(1, 10**9), "rows times features of a request"),
+    ("--max-scores", "scores", whole(1, 10**9), "rows times classes of a request"),
+    ("--max-connections", "connections", whole(1, 10**6), "connections open at a time, for each port"),
+    ("--max-in-flight", "in_flight", whole(1, 10**6), "predictions that wait or run; beyond that 503"),
+    ("--max-wait", "wait_seconds", _TIME, "seconds that a prediction may wait by estimate; beyond that 503"),
+    ("--max-bodies-bytes", "bodies_bytes", _BYTES, "bodies of all requests that arrive or wait, bytes"),
+    ("--max-unread-bytes", "unread_bytes", _BYTES, "answers that clients have not taken, in all, bytes"),
+    ("--receive-timeout", "receive_seconds", _TIME, "seconds in which a request must arrive"),
+    ("--idle-timeout", "idle_seconds", _TIME, "seconds after which an idle connection is closed"),
+    ("--connection-max-age", "connection_age_seconds", _TIME, "seconds after which a connection is ended"),
 )
 _EXAMPLES = """\
 examples:
@@ -130,7 +109,7 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--tls-key", type=Path, help="file with the certificate's key (PEM, not encrypted)")
     serve.add_argument(
         "--workers",
-        type=whole(1, _LARGE),
+        type=whole(1, MOST_WORKERS),
         help="processes that answer on the model port (default: the whole CPUs that can be had)",
     )
     _patience_options(serve)
@@ -161,7 +140,7 @@ def _patience_options(serve: argparse.ArgumentParser) -> None:
             "seconds of a single prediction after which the server counts as hung",
         ),
     ):
-        serve.add_argument(flag, type=seconds(0, _DAYS), default=default, help=f"{text} (%(default)s)")
+        serve.add_argument(flag, type=seconds(0, _LONG), default=default, help=f"{text} (%(default)s)")
 
 
 def _log_level(parser: argparse.ArgumentParser) -> None:

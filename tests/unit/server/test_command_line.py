@@ -6,14 +6,17 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
-from server_process import running
+from server_process import running, serve_arguments
 
 from solera_core.failures import Failure, Reason
-from solera_server.command_line import parse
+from solera_server.command_line import LIMIT_OPTIONS, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from server_artifacts import Trained
 
 
 def refusal(*words: str) -> str:
@@ -38,6 +41,10 @@ def refusal(*words: str) -> str:
         ("--model", "--model: expected one argument; see"),
         ("--model x --workers abc", "--workers: write a whole number from 1 to "),
         ("--model x --workers 0", "--workers: write a whole number from 1 to "),
+        ("--model x --workers 1000", '--workers: write a whole number from 1 to 128, not "1000"'),
+        ("--model x --max-header-bytes 10", "--max-header-bytes: write a whole number from 1024 to 1048576"),
+        ("--model x --max-body-bytes 0", "--max-body-bytes: write a whole number from 256 to 1073741824"),
+        ("--model x --max-json-depth 100000", "--max-json-depth: write a whole number from 8 to 1000"),
         ("--model x --port 70000", '--port: write a whole number from 0 to 65535, not "70000"'),
         ("--model x --port http", '--port: write a whole number from 0 to 65535, not "http"'),
         ("--model x --max-body-bytes 1MiB", "--max-body-bytes: write a whole number from "),
@@ -78,6 +85,24 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "solera-server" in found[words]
     assert "solera-server --model build/iris" in found["--help"]
     assert found["--model x --help"] == found["serve --help"]
+
+
+LOWEST = (
+    "--max-body-bytes 256 --max-header-bytes 1024 --max-json-depth 8 --max-rows 1 --max-cells 1 --max-scores 1 "
+    "--max-connections 1 --max-in-flight 1 --max-wait 0.1 --max-bodies-bytes 65536 --max-unread-bytes 65536 "
+    "--receive-timeout 0.1 --idle-timeout 0.1 --connection-max-age 0.1"
+)
+
+
+async def test_with_the_lowest_limits_a_request_is_answered(iris: Trained) -> None:
+    assert {word for word in LOWEST.split() if word.startswith("--")} == {flag for flag, *_ in LIMIT_OPTIONS}
+    async with running(*serve_arguments(iris.directory, "--name", "iris", *LOWEST.split())) as server:
+        body = {"instances": [[5.1, 3.5, 1.4, 0.2]]}
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{await server.url()}/v1/models/iris:predict", json=body)
+            assert answer.json() == {"predictions": ["setosa"]}
+            described = (await client.get(f"{await server.management_url()}/readyz")).text
+        assert described == "ok\n"
 
 
 # Kubernetes' file for the last words of a container, wherever the test may write.
