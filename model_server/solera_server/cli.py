@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
 from solera_core.failures import Failure, Reason
 from solera_server import logs
+from solera_server.arguments import NAME
 from solera_server.command_line import LIMIT_OPTIONS, parse
 from solera_server.limits import Limits
 from solera_server.recording_options import recording_options
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_ANY_NAME = "model"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,17 +69,12 @@ def _serve(options: argparse.Namespace) -> int:
     from solera_server.options import Options
 
     source = Source(options.model, options.digest)
-    name = options.name or source.model_name
-    if not _NAME.fullmatch(name):
-        if options.name:
-            raise Failure(Reason.BAD_SPEC, f'--name "{name}": use a-z, 0-9, dots and dashes.')
-        name = "model"
     limits = Limits(**{field: getattr(options, field) for _, field, _, _ in LIMIT_OPTIONS})
     return run.serve(
         source,
         Options(
             model=source.directory,
-            name=name,
+            name=options.name or _name_of(source),
             version=options.version_name,
             digest=source.digest,
             host=None if options.host == "*" else options.host,
@@ -100,6 +95,17 @@ def _serve(options: argparse.Namespace) -> int:
             tracing=tracing_options(os.environ),
         ),
     )
+
+
+def _name_of(source: Source) -> str:
+    found = source.model_name
+    if NAME.fullmatch(found):
+        return found
+    log.warning(
+        "the name of the model's place cannot be a model's; give --name",
+        extra={"place": found, "name_in_urls": _ANY_NAME},
+    )
+    return _ANY_NAME
 
 
 def _check_ports(options: argparse.Namespace) -> None:

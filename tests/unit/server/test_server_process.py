@@ -187,6 +187,7 @@ async def test_start_errors_are_said_with_reason_and_code(iris: Trained, tmp_pat
     assert "SOLERA_CPUS" in event["event"]
     code, event = await ended(*serve_arguments(iris.directory, "--name", "No Name"))
     assert (code, event["reason"]) == (64, "BadSpec")
+    assert event["event"].startswith("--name: write 1 to 63 letters, digits, dots, dashes and underscores, ")
 
 
 async def test_a_port_that_is_taken(iris: Trained) -> None:
