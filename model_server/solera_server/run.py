@@ -60,6 +60,10 @@ def _serve(options: Options, source: Source) -> int:
         log.warning("numpy computes, several times slower", extra={"reason": kernels.WHY_NOT_NATIVE})
     ports = ports_of_a_process(options.workers, grpc=options.grpc_port is not None)
     options = replace(options, limits=make_room(options.limits, ports))
+    if options.recording.log is not None:
+        from solera_server.log_files import try_directory
+
+        try_directory(options.recording.log.url)
     grpc = None
     if options.grpc_port is not None:
         grpc = GrpcHold(options.host, options.grpc_port)
