@@ -53,6 +53,17 @@ NATIVE := $(wildcard native/*.c native/*.h) native/setup.py native/pyproject.tom
 .PHONY: env
 env: .venv/.ready .venv/.native ## the Python environment of this checkout (.venv)
 
+WHEELS := dist
+
+.PHONY: wheels
+wheels: .venv/.ready ## wheels of solera and of the server's C extension, into dist/ (WHEELS=)
+	@mkdir -p $(WHEELS) && rm -rf native/build $(WHEELS)/solera-*.whl $(WHEELS)/solera_native-*.whl
+	@for project in . ./native; do \
+	  $(UV) build -q --wheel --no-build-isolation --python $(BIN)/python -o $(WHEELS) $$project; \
+	done
+	@rm -rf native/build native/*.egg-info
+	@ls $(WHEELS)/solera-*.whl $(WHEELS)/solera_native-*.whl
+
 .PHONY: requirements
 requirements: | $(UV_HOME)/bin/uv ## pin the dependencies anew (after a change in pyproject.toml)
 	@for target in dev operator trainer server; do \

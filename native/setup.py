@@ -26,5 +26,6 @@ setup(
             py_limited_api=True,
         )
     ],
+    py_modules=[],  # none of the scripts beside the C files
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -52,7 +52,13 @@ class Store:
     outside the store.
     """
 
-    def __init__(self, location: StoreLocation, credentials: Path | None = Path(STORE_CREDENTIALS)) -> None:
+    def __init__(
+        self,
+        location: StoreLocation,
+        credentials: Path | None = Path(STORE_CREDENTIALS),
+        secret: str = _SECRET,
+    ) -> None:
+        """`secret` is what messages call the Secret that is mounted at `credentials`."""
         self.location = location
         self.uri = location.uri.rstrip("/")
         scheme, separator, rest = self.uri.partition("://")
@@ -62,12 +68,13 @@ class Store:
             )
         self._scheme = scheme
         self._credentials = credentials
+        self._to_check = _to_check(scheme, credentials, secret)
         self._opened: Any = None
 
     def read(self, uri: str, limit: int) -> bytes:
         """Return the object's bytes. Raises NotFound; ArtifactCorrupt when it has more than `limit` bytes."""
         path = self._path(uri)
-        with named_errors(uri, _SECRET), self._filesystem.open(path, "rb", **self._uncached) as stream:
+        with named_errors(uri, self._to_check), self._filesystem.open(path, "rb", **self._uncached) as stream:
             data: bytes = stream.read(limit + 1)
         if len(data) > limit:
             raise ArtifactCorrupt(f"{uri} has more than {limit} bytes.")
@@ -76,7 +83,7 @@ class Store:
     def write(self, uri: str, data: bytes) -> None:
         """Write an object, over what is there."""
         path = self._path(uri)
-        with named_errors(uri, _SECRET), self._bucket_must_exist(uri):
+        with named_errors(uri, self._to_check), self._bucket_must_exist(uri):
             self._put(path, data, create_only=False)
 
     def create(self, uri: str, data: bytes) -> None:
@@ -87,7 +94,7 @@ class Store:
         """
         path = self._path(uri)
         try:
-            with named_errors(uri, _SECRET), self._bucket_must_exist(uri):
+            with named_errors(uri, self._to_check), self._bucket_must_exist(uri):
                 self._put(path, data, create_only=True)
         except StoreUnavailable as error:
             if not is_not_implemented(error):
@@ -101,7 +108,7 @@ class Store:
         path = self._path(uri)
         # isfile() would call a store that does not answer an absent file.
         try:
-            with named_errors(uri, _SECRET):
+            with named_errors(uri, self._to_check):
                 return bool(self._filesystem.info(path)["type"] == "file")
         except NotFound:
             return False
@@ -112,14 +119,14 @@ class Store:
         if source.stat().st_size <= _MULTIPART_BYTES:
             self.write(uri, source.read_bytes())
             return
-        with named_errors(uri, _SECRET), self._bucket_must_exist(uri):
+        with named_errors(uri, self._to_check), self._bucket_must_exist(uri):
             self._filesystem.put_file(str(source), path)
 
     def download(self, uri: str, target: Path, size: int) -> None:
         """Write an object of `size` bytes into a file. Raises NotFound; ArtifactCorrupt when it has more."""
         path, seen = self._path(uri), 0
         with (
-            named_errors(uri, _SECRET),
+            named_errors(uri, self._to_check),
             self._filesystem.open(path, "rb", **self._uncached) as stream,
             target.open("wb") as output,
         ):
@@ -171,7 +178,7 @@ class Store:
         digest, seen, path = hashlib.sha256(), 0, self._path(uri)
         try:
             with (
-                named_errors(uri, _SECRET),
+                named_errors(uri, self._to_check),
                 self._filesystem.open(path, "rb", **self._uncached) as stream,
             ):
                 while seen <= entry.size and (chunk := stream.read(_CHUNK)):
@@ -227,6 +234,16 @@ class Store:
         return _BucketMustExist(uri)
 
 
+def _to_check(scheme: str, credentials: Path | None, secret: str) -> str:
+    """Return what whoever is denied access should look at."""
+    if scheme == "file":
+        return "the permissions of the directory"
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    if in_pod or (credentials is not None and credentials.is_dir()):
+        return secret
+    return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or the profile in AWS_PROFILE"
+
+
 class _BucketMustExist:
     """On a write, "not found" is about the bucket."""
 
@@ -238,6 +255,8 @@ class _BucketMustExist:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
+            if self._uri.startswith("file://"):
+                raise StoreUnavailable(f"the directory of {self._uri} cannot be made.") from error
             bucket = self._uri.partition("://")[2].partition("/")[0]
             raise StoreDenied(
                 f'the bucket "{bucket}" of the store does not exist, or may not be seen.'

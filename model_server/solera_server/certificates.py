@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
 
+# What a PEM file has of its kind, be it an X509 or TRUSTED certificate, an RSA, EC or ENCRYPTED key.
+_CERTIFICATE = b"CERTIFICATE-----"
+_KEY = b"PRIVATE KEY-----"
+
 # What a file is known by: device, inode, size and time of its last change.
 _Signature = tuple[tuple[int, int, int, int], ...]
 
@@ -94,13 +98,41 @@ class Certificates:
 
     def _read(self) -> Pair:
         certificate, key = (path.read_bytes() for path in self._files)
+        _check_kinds(self._files, certificate, key)
+        expires = expiry(certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
-        # Raises SSLError, an OSError, also when the key is not the certificate's.
-        context.load_cert_chain(*self._files, password=_no_password)
-        return Pair(certificate, key, expiry(certificate), context)
+        try:
+            context.load_cert_chain(*self._files, password=_no_password)
+        except ssl.SSLError as error:
+            raise ValueError(_words(error, self._files, certificate)) from error
+        return Pair(certificate, key, expires, context)
+
+
+def _check_kinds(files: tuple[Path, Path], certificate: bytes, key: bytes) -> None:
+    """Raise ValueError for a file that is none of its kind: OpenSSL does not say which of the two it is."""
+    if _CERTIFICATE in certificate and _KEY in key:
+        return
+    if _CERTIFICATE in key and _KEY in certificate:
+        raise ValueError("the two files are swapped")
+    path, kind = (files[1], "private key") if _CERTIFICATE in certificate else (files[0], "certificate")
+    raise ValueError(f"{path} holds no {kind} in PEM form")
+
+
+def _words(error: ssl.SSLError, files: tuple[Path, Path], certificate: bytes) -> str:
+    """Say what is wrong with a pair that OpenSSL refuses."""
+    # The last is what a key of another kind (RSA, not EC) gives: there is no certificate of that kind.
+    if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
+        return "the key does not belong to the certificate"
+    if error.reason is not None and "PEM" not in error.reason:  # too weak, for instance
+        return f"OpenSSL says {error.reason}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificate.decode("latin-1"))
+    except (ssl.SSLError, ValueError):
+        return f"{files[0]}: a certificate cannot be read"
+    return f"{files[1]}: the private key cannot be read"
 
 
 def _no_password() -> str:

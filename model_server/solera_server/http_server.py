@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from solera_server.access_log import trace_fields
 from solera_server.connection import Connection
 from solera_server.descriptors import Watch
-from solera_server.listening import BACKLOG, bind, port_of
+from solera_server.listening import BACKLOG, bind, listen, port_of
 from solera_server.message import Request, Response, good_head, internal_error
 from solera_server.reader import Shared
 from solera_server.router import Route
@@ -103,6 +103,7 @@ class HttpServer:
         Raises OSError when the address cannot be had.
         """
         [sockets] = bind(host, port)
+        listen([sockets])
         await self.serve(sockets)
         return port_of(sockets)
 
@@ -113,7 +114,7 @@ class HttpServer:
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         """
-        Begin to accept connections on sockets that are bound, with TLS if there are ``certificates``.
+        Begin to accept connections on sockets that listen, with TLS if there are ``certificates``.
 
         ``on_failure`` is told of each handshake of TLS that came to nothing.
         """

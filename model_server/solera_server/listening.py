@@ -2,7 +2,8 @@
 Listening sockets: bound before there is an event loop, shared with worker processes, closed without losses.
 
 Several workers listen on one port by SO_REUSEPORT, each with sockets of its own among which the kernel
-spreads new connections.
+spreads new connections. Whoever else wants to share the port so, another server for instance, is found out
+twice: when it is bound, and for certain when it is first listened on.
 """
 
 from __future__ import annotations
@@ -25,16 +26,21 @@ def bind(host: str | None, port: int, copies: int = 1) -> list[list[socket.socke
     """
     Bind ``copies`` sets of sockets to all addresses of ``host`` (None: every address of the machine).
 
-    They share the port; with ``port`` 0 a free one is chosen. They do not listen yet. Raises OSError when
-    somebody else has the port, also if that one would share it.
+    They share the port; with ``port`` 0 a free one is chosen. They do not listen yet: ``listen`` is next.
+    Raises OSError when somebody else has the port, also if that one would share it. Two who bind it at the
+    same moment may both have it, until one listens.
     """
     first = _bind_all(host, port, shared=False)
     if copies == 1:
+        if port:  # no other can be given one that was free
+            _keep([first])
         return [first]
     chosen = port_of(first)
     for one in first:  # it was bound without SO_REUSEPORT only to see that nobody is there
         one.close()
-    return [_bind_all(host, chosen, shared=True) for _ in range(copies)]
+    sets = [_bind_all(host, chosen, shared=True) for _ in range(copies)]
+    _keep(sets)
+    return sets
 
 
 def bind_or_fail(host: str | None, port: int, option: str, copies: int = 1) -> list[list[socket.socket]]:
@@ -42,11 +48,107 @@ def bind_or_fail(host: str | None, port: int, option: str, copies: int = 1) -> l
     try:
         return bind(host, port, copies)
     except OSError as error:
-        where = f"port {port}" if host is None else f"{host}:{port}"
-        raise Failure(
-            Reason.ADDRESS_UNAVAILABLE,
-            f"cannot listen on {where}: {error.strerror or error}; see {option} and --host.",
-        ) from error
+        raise _unavailable(host, port, option, error) from error
+
+
+def listen(sets: list[list[socket.socket]]) -> None:
+    """
+    Listen on all sets of sockets that ``bind`` gave.
+
+    Raises OSError when somebody else listens at the port, also if that one would share it.
+    """
+    for sockets in sets:
+        _allow_others(sockets, allowed=True)
+    _listen_alone(sets[0], BACKLOG)
+    for sockets in sets[1:]:
+        for one in sockets:
+            one.listen(BACKLOG)
+
+
+def listen_or_fail(sets: list[list[socket.socket]], host: str | None, option: str) -> None:
+    """Listen as ``listen`` does. Raises Failure (AddressUnavailable) that names the port's ``option``."""
+    try:
+        listen(sets)
+    except OSError as error:
+        raise _unavailable(host, port_of(sets[0]), option, error) from error
+
+
+def stop_listening(sockets: list[socket.socket]) -> None:
+    """Listen no more, but keep the port. Connections that wait are reset."""
+    for one in sockets:
+        one.shutdown(socket.SHUT_RD)
+
+
+class GrpcHold:
+    """
+    Sockets that hold the port of gRPC, which binds and listens itself, in each worker.
+
+    Raises Failure (AddressUnavailable) when somebody else has the port.
+    """
+
+    def __init__(self, host: str | None, port: int) -> None:
+        self._host = host
+        # Of two sets, so that they share the port, as gRPC's own sockets will.
+        self._held, spare = bind_or_fail(host, port, "--grpc-port", copies=2)
+        for one in spare:
+            one.close()
+        self.port = port_of(self._held)
+
+    def claim(self) -> None:
+        """
+        See that nobody else listens, nor will; before gRPC does. Raises Failure (AddressUnavailable).
+
+        These sockets listen meanwhile, which shows it, and let the kernel drop attempts to connect: whoever
+        tries then tries again a second later.
+        """
+        refuse_new(self._held)
+        listen_or_fail([self._held], self._host, "--grpc-port")
+
+    def give(self) -> None:
+        """Leave all connections to gRPC, which listens now."""
+        stop_listening(self._held)
+
+
+def _unavailable(host: str | None, port: int, option: str, error: OSError) -> Failure:
+    where = f"port {port}" if host is None else f"{host}:{port}"
+    return Failure(
+        Reason.ADDRESS_UNAVAILABLE,
+        f"cannot listen on {where}: {error.strerror or error}; see {option} and --host.",
+    )
+
+
+def _keep(sets: list[list[socket.socket]]) -> None:
+    """
+    Have the kernel refuse the port to all others until it is listened on.
+
+    With SO_REUSEADDR, which is needed past the last server's connections in TIME_WAIT, any number of sockets
+    may be bound to one address while none listens. Cleared afterwards it would be passed over: the kernel
+    remembers of the port that all had it, until one listens. So the first set does, for a moment.
+    """
+    try:
+        _listen_alone(sets[0], 1)
+    except OSError:
+        for sockets in sets:
+            for one in sockets:
+                one.close()
+        raise
+    stop_listening(sets[0])
+    for sockets in sets:
+        _allow_others(sockets, allowed=False)
+
+
+def _listen_alone(sockets: list[socket.socket], backlog: int) -> None:
+    """Listen without SO_REUSEPORT, which the kernel refuses where anybody listens; then allow it again."""
+    for one in sockets:
+        shared = one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        one.listen(backlog)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+
+
+def _allow_others(sockets: list[socket.socket], *, allowed: bool) -> None:
+    for one in sockets:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, allowed)
 
 
 def port_of(sockets: list[socket.socket]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import tempfile
 import zlib
 from pathlib import Path
 from time import monotonic
@@ -101,7 +102,29 @@ def log_store(url: str, environ: Mapping[str, str], credentials: Path = CREDENTI
         )
     if scheme == "s3" and importlib.util.find_spec("s3fs") is None:
         raise Failure(Reason.BAD_SPEC, "--prediction-log s3://… needs the package s3fs.")
-    return Store(StoreLocation(url, **_settings(environ.get(SETTINGS))), credentials)
+    location = StoreLocation(url, **_settings(environ.get(SETTINGS)))
+    return Store(location, credentials, "the Secret of the prediction log")
+
+
+def try_directory(url: str) -> None:
+    """
+    Write to the log's directory, if it is one: what cannot be kept should be known before it is served.
+
+    Raises Failure (BadSpec).
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme != "file":
+        return
+    directory = Path(rest if separator else url)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise Failure(
+            Reason.BAD_SPEC,
+            f"--prediction-log {url}: the directory cannot be made or written to: {error.strerror or error}.",
+        ) from error
 
 
 def _settings(text: str | None) -> dict[str, str]:

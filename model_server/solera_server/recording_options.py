@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solera_core.failures import Failure, Reason
+from solera_server.arguments import number, seconds, whole
 from solera_server.known_heads import VARYING
 
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
@@ -69,7 +70,7 @@ def add_options(serve: argparse.ArgumentParser) -> None:
     )
     add(
         "--counter-windows",
-        type=_kept,
+        type=whole(1, 288),
         default=default.windows_kept,
         help="closed windows that are kept (%(default)s)",
     )
@@ -89,14 +90,14 @@ def add_options(serve: argparse.ArgumentParser) -> None:
     )
     add(
         "--receipt-max-age",
-        type=_age,
+        type=whole(60, 366 * _DAY),
         default=default.receipt_max_age,
         metavar="SECONDS",
         help="for how long labels are taken (%(default)s)",
     )
     add(
         "--outcome-clip",
-        type=_clip,
+        type=number(1e-300, 1e300),
         metavar="NUMBER",
         help="regression: larger errors count as this (default: of the artifact's baseline)",
     )
@@ -114,16 +115,25 @@ def _log_options(group: argparse._ArgumentGroup) -> None:
         metavar="NAME,…",
         help="features that are logged, * for all (default: none)",
     )
-    add("--prediction-log-sample", type=_share, metavar="SHARE", help="share of requests that is logged (1)")
+    add(
+        "--prediction-log-sample",
+        type=number(1e-6, 1.0),
+        metavar="SHARE",
+        help="share of requests that is logged (1)",
+    )
     add(
         "--prediction-log-retention-days",
-        type=_days,
+        type=whole(1, 3660),
         help=f"days after which files may be deleted ({default.retention_days})",
     )
-    add("--prediction-log-file-bytes", type=_bytes, help=f"size of a file at most ({default.file_bytes})")
+    add(
+        "--prediction-log-file-bytes",
+        type=whole(1024, 64 * 1024 * 1024),
+        help=f"size of a file at most ({default.file_bytes})",
+    )
     add(
         "--prediction-log-file-seconds",
-        type=_file_seconds,
+        type=seconds(0.5, _DAY),
         help=f"a file's records at most so old ({default.file_seconds:g})",
     )
     add("--prediction-log-format", choices=LOG_FORMATS, help=f"({default.format})")
@@ -156,58 +166,25 @@ def recording_options(given: argparse.Namespace) -> RecordingOptions:
 
 
 def _window(text: str) -> int:
-    value = int(text)
-    if not 10 <= value <= 3600 or _DAY % value:
-        raise argparse.ArgumentTypeError("must be 10 to 3600 seconds, and divide a day: 60, 300, 900, …")
-    return value
-
-
-def _kept(text: str) -> int:
-    return int(_between(text, 1, 288))
-
-
-def _age(text: str) -> int:
-    return int(_between(text, 60, 366 * _DAY))
-
-
-def _days(text: str) -> int:
-    return int(_between(text, 1, 3660))
-
-
-def _bytes(text: str) -> int:
-    return int(_between(text, 1024, 64 * 1024 * 1024))
-
-
-def _file_seconds(text: str) -> float:
-    return _between(text, 0.5, _DAY)
-
-
-def _clip(text: str) -> float:
-    return _between(text, 1e-300, 1e300)
-
-
-def _share(text: str) -> float:
-    return _between(text, 1e-6, 1.0)
-
-
-def _between(text: str, low: float, high: float) -> float:
-    value = float(text)
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"must be from {low:g} to {high:g}")
+    value = whole(10, 3600)(text)
+    if _DAY % value:
+        raise argparse.ArgumentTypeError(
+            f"write seconds that divide a day, such as 60, 300 or 900, not {value}"
+        )
     return value
 
 
 def _thresholds(text: str) -> tuple[float, ...]:
-    values = tuple(_between(part, 1e-5, 3600) for part in text.split(","))
+    values = tuple(map(seconds(1e-5, 3600), text.split(",")))
     if len(values) > _MAX_THRESHOLDS or list(values) != sorted(set(values)):
-        raise argparse.ArgumentTypeError(f"must be at most {_MAX_THRESHOLDS} ascending numbers of seconds")
+        raise argparse.ArgumentTypeError(f"write at most {_MAX_THRESHOLDS} ascending numbers of seconds")
     return values
 
 
 def _header(text: str) -> str:
     if not _HEADER.fullmatch(text) or text.lower() in _RESERVED:
         raise argparse.ArgumentTypeError(
-            "must name a header of the unit's own: no secret, none that differs from request to request"
+            "write a header of the unit's own: no secret, none that differs from request to request"
         )
     return text
 

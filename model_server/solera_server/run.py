@@ -18,7 +18,7 @@ from solera_server.compiled import kernels
 from solera_server.descriptors import make_room, ports_of_a_process
 from solera_server.health import Phase
 from solera_server.http_server import HttpServer
-from solera_server.listening import bind_or_fail, port_of
+from solera_server.listening import GrpcHold, bind_or_fail, listen_or_fail, port_of
 from solera_server.load import LoadedModel, load
 from solera_server.metrics import Metrics
 from solera_server.model_port import ModelPort
@@ -60,13 +60,14 @@ def _serve(options: Options, source: Source) -> int:
         log.warning("numpy computes, several times slower", extra={"reason": kernels.WHY_NOT_NATIVE})
     ports = ports_of_a_process(options.workers, grpc=options.grpc_port is not None)
     options = replace(options, limits=make_room(options.limits, ports))
+    if options.recording.log is not None:
+        from solera_server.log_files import try_directory
+
+        try_directory(options.recording.log.url)
+    grpc = None
     if options.grpc_port is not None:
-        # gRPC binds its port itself, and shares it among workers. These sockets, which never listen, hold it
-        # from before the model is loaded, and see that nobody else has it.
-        held, spare = bind_or_fail(options.host, options.grpc_port, "--grpc-port", copies=2)
-        for one in spare:
-            one.close()
-        options = replace(options, grpc_port=port_of(held))
+        grpc = GrpcHold(options.host, options.grpc_port)
+        options = replace(options, grpc_port=grpc.port)
     certificates = None
     if options.tls_files is not None:
         from solera_server.certificates import Certificates
@@ -75,15 +76,18 @@ def _serve(options: Options, source: Source) -> int:
     if options.workers > 1:
         from solera_server.supervisor import Supervisor
 
-        return Supervisor(options, source, certificates).run()
-    return uvloop.run(_Process(options, source, certificates).run())
+        return Supervisor(options, source, certificates, grpc).run()
+    return uvloop.run(_Process(options, source, certificates, grpc).run())
 
 
 class _Process:
     """Both ports in one process; the model is loaded in a thread, so that probes are answered meanwhile."""
 
-    def __init__(self, options: Options, source: Source, certificates: Certificates | None) -> None:
+    def __init__(
+        self, options: Options, source: Source, certificates: Certificates | None, grpc: GrpcHold | None
+    ) -> None:
         self._options = options
+        self._grpc = grpc
         self._source = source
         self._certificates = certificates
         self._signals = 0
@@ -111,6 +115,7 @@ class _Process:
         probes = HttpServer(management_routes, options.limits)
         [management_sockets] = bind_or_fail(options.host, options.management_port, "--management-port")
         [sockets] = bind_or_fail(options.host, options.port, "--port")
+        listen_or_fail([management_sockets], options.host, "--management-port")
         await probes.serve(management_sockets)
         management_port = port_of(management_sockets)
         log.info("loading", extra={"model": self._source.text, "management_port": management_port})
@@ -121,7 +126,12 @@ class _Process:
             return 0
         recording = Recording(options, loaded)
         self._source.discard()
+        listen_or_fail([sockets], options.host, "--port")
+        if self._grpc is not None:
+            self._grpc.claim()
         await model.open(loaded, sockets, recording)
+        if self._grpc is not None:
+            self._grpc.give()
         self._report = recording.report(model.recorder)
         page.open(loaded, options.version_of(loaded.digest))
         metrics.sources.append(recording.families)

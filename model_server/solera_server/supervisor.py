@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from solera_core.failures import Failure, Reason
 from solera_server import children
 from solera_server.board import Board, Stage
-from solera_server.listening import BACKLOG, bind_or_fail, port_of
+from solera_server.listening import bind_or_fail, listen_or_fail, port_of
 from solera_server.load import load
 from solera_server.metrics import FIELDS, clear_gauges
 from solera_server.recording import Recording
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from solera_server.certificates import Certificates
+    from solera_server.listening import GrpcHold
     from solera_server.options import Options
     from solera_server.source import Source
 
@@ -93,8 +94,15 @@ class Restarts:
 class Supervisor:
     """``run`` is the life of the parent process."""
 
-    def __init__(self, options: Options, source: Source, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        source: Source,
+        certificates: Certificates | None = None,
+        grpc: GrpcHold | None = None,
+    ) -> None:
         self._options = options
+        self._grpc = grpc
         self._source = source
         self._board = Board(options.workers)
         self._pool = children.Pool(
@@ -123,7 +131,7 @@ class Supervisor:
         options = self._options
         [self._management_sockets] = bind_or_fail(options.host, options.management_port, "--management-port")
         self._sockets = bind_or_fail(options.host, options.port, "--port", options.workers)
-        _listen(self._management_sockets)
+        listen_or_fail([self._management_sockets], options.host, "--management-port")
         try:
             with _stoppable():
                 self._start_manager()
@@ -150,8 +158,9 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------------------
 
     def _start_all(self) -> None:
-        for sockets in self._sockets:
-            _listen(sockets)
+        listen_or_fail(self._sockets, self._options.host, "--port")
+        if self._grpc is not None:
+            self._grpc.claim()
         for slot in range(self._options.workers):
             self._start_worker(slot)
         while_loading = self._manager
@@ -237,6 +246,8 @@ class Supervisor:
             return
         if all(self._board.stage(slot) is Stage.SERVING for slot in range(self._options.workers)):
             self._announced = True
+            if self._grpc is not None:
+                self._grpc.give()
             ports = port_of(self._sockets[0]), port_of(self._management_sockets)
             log.info("serving", extra=serving_event(self._options, self._model.loaded, *ports))
 
@@ -400,11 +411,6 @@ def _stoppable() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-
-
-def _listen(sockets: list[socket.socket]) -> None:
-    for one in sockets:
-        one.listen(BACKLOG)
 
 
 def _tell(child: _Child, word: bytes) -> None:

@@ -69,7 +69,9 @@ def tracing_options(environ: Mapping[str, str]) -> TracingOptions | None:
         if protocol:
             break
     if not _installed():
-        return _refusal('The packages of OpenTelemetry are not installed; install "solera[otel]".')
+        return _refusal(
+            'The packages of OpenTelemetry are not installed; install Solera with its extra "otel".'
+        )
     share, parent_based = _sampler(environ)
     queue = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)
     batch = min(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), queue)

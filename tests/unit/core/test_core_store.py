@@ -187,6 +187,28 @@ def test_missing_credentials_are_said(monkeypatch, tmp_path):
         store.read(f"{store.uri}/x", 1)
 
 
+@pytest.mark.parametrize("where", ["in a pod", "with a Secret", "elsewhere"])
+def test_what_to_check_depends_on_where_one_is(monkeypatch, tmp_path, where):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    if where == "in a pod":
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    credentials = tmp_path if where == "with a Secret" else tmp_path / "none"
+    store = Store(StoreLocation("s3://models/prefix", "http://127.0.0.1:9"), credentials)
+    words = "check AWS_ACCESS_KEY_ID and .* AWS_PROFILE" if where == "elsewhere" else "check the Secret of"
+    with pytest.raises(StoreDenied, match=words):
+        store.read(f"{store.uri}/x", 1)
+
+
+def test_a_directory_that_cannot_be_made_is_no_bucket():
+    store = Store(StoreLocation("file:///proc/x/y"), None)
+    with pytest.raises(StoreUnavailable, match="the directory of file:///proc/x/y/z cannot be made"):
+        store.write("file:///proc/x/y/z", b"")
+
+
 OUTSIDE = [
     "s3://other/x",
     "s3://models/prefix",

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from raw_http import ask, get, only, post, until
 from server_process import running, serve_arguments
 
+from solera_core.failures import Failure
 from solera_server import access_log
 from solera_server.access_log import AccessLog, trace_of
+from solera_server.command_line import parse
 from solera_server.http_server import HttpServer
 from solera_server.limits import Limits
 from solera_server.message import Response, error_response
@@ -238,11 +240,8 @@ async def test_a_process_logs_to_stdout(iris: Trained, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["on", "sample", "sample:0", "sample:1.5", "sample:x", "sample:nan", ""])
 async def test_other_values_are_refused(iris: Trained, value: str) -> None:
-    from solera_server.cli import main
-
-    with pytest.raises(SystemExit) as ended:
-        main(["serve", "--model", str(iris.directory), "--access-log", value])
-    assert ended.value.code == 2
+    with pytest.raises(Failure, match="--access-log: write off, all, or sample: and a share"):
+        parse(["serve", "--model", str(iris.directory), "--access-log", value])
 
 
 # -- trace context ---------------------------------------------------------------------------------

@@ -227,3 +227,18 @@ async def test_grpc_has_receipts_in_its_trailing_metadata_and_is_counted(
     assert (receipt.arm, receipt.epoch, receipt.rows) == ("blue", 3, 1)
     assert summed(report, "requests") == {("blue", 3): 2}
     assert summed(report, "clientErrors") == {("blue", 3): 1}
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+@pytest.mark.parametrize("place", ["/proc/x/y", "a file"])
+async def test_a_log_that_cannot_be_written_is_said_before_the_model_is_loaded(
+    iris: Trained, tmp_path: Path, place: str, form: str
+) -> None:
+    if place == "a file":
+        place = str(tmp_path / "file")
+        Path(place).touch()
+    async with running(*serve_arguments(iris.directory, "--prediction-log", form.format(place))) as server:
+        assert await server.exit_code() == 64
+        [event] = server.events
+    assert event["reason"] == "BadSpec"
+    assert "the directory cannot be made or written to: " in event["event"]

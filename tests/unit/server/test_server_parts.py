@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solera_server import cli, logs
+from solera_server import logs
 from solera_server.http_server import http_date
 from solera_server.metrics import BUCKETS, Metrics
 from solera_server.threads import UNLIMITED, cpus, limit_threads, quota, usable_cpus
@@ -114,35 +114,6 @@ def test_log_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (first["event"], first["level"], first["path"], first["number"]) == ("shown", "info", "x", 3)
     assert first["time"].endswith("+00:00")
     assert second["exception"].endswith("builtins.ValueError"), "what it says may be a client's"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["serve"],
-        ["--model", "x", "--port", "70000"],
-        ["--model", "x", "--port", "http"],
-        ["--model", "x", "--max-body-bytes", "0"],
-        ["--model", "x", "--receive-timeout", "-1"],
-        ["--model", "x", "--drain-delay", "nan"],
-        ["--model", "x", "--workers", "0"],
-        ["fetch", "--uri", "x"],
-        ["evaluate"],
-    ],
-)
-def test_bad_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    assert caught.value.code == 2
-    assert "error:" in capsys.readouterr().err
-
-
-def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--version"], ["--help"], ["serve", "--help"], ["fetch", "--help"]):
-        with pytest.raises(SystemExit) as caught:
-            cli.main(arguments)
-        assert caught.value.code == 0
-        assert "solera-server" in capsys.readouterr().out
 
 
 def test_histogram_counts_each_value_once_at_its_bound() -> None:

@@ -187,6 +187,7 @@ async def test_start_errors_are_said_with_reason_and_code(iris: Trained, tmp_pat
     assert "SOLERA_CPUS" in event["event"]
     code, event = await ended(*serve_arguments(iris.directory, "--name", "No Name"))
     assert (code, event["reason"]) == (64, "BadSpec")
+    assert event["event"].startswith("--name: write 1 to 63 letters, digits, dots, dashes and underscores, ")
 
 
 async def test_a_port_that_is_taken(iris: Trained) -> None:
@@ -204,6 +205,23 @@ async def test_a_port_that_is_taken(iris: Trained) -> None:
     assert (code, event["reason"]) == (75, "AddressUnavailable")
     assert event["event"].startswith(f"cannot listen on 127.0.0.1:{port}: ")
     assert event["event"].endswith("; see --port and --host.")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--port", "8081"), "--port and --management-port are both 8081"),
+        (
+            ("--port", "0", "--management-port", "9000", "--grpc-port", "9000"),
+            "--management-port and --grpc-port",
+        ),
+        (("--port", "9000", "--grpc-port", "9000"), "--port and --grpc-port are both 9000"),
+    ],
+)
+async def test_ports_that_are_the_same(iris: Trained, given: tuple[str, ...], words: str) -> None:
+    code, event = await ended("--model", iris.directory, *given)
+    assert (code, event["reason"]) == (64, "BadSpec")
+    assert words in event["event"]
 
 
 def test_last_words(tmp_path: Path) -> None:
