@@ -43,6 +43,8 @@ MAX_BINS = 4096
 """Features are counted in the schema's order as far as this many bins go."""
 MAX_NOTED = 512
 """Requests that may wait to be folded."""
+MAX_GROUPS = 128
+"""Groups of them that may: what came one by one takes longer to fold, and holds up what comes then."""
 MAX_CELLS = 65_536
 """Rows times columns that are folded in one turn of the loop."""
 _MAX_CLASSES = 100
@@ -253,7 +255,7 @@ class Counters:
                 return True
         self._noted.append(noted)
         self._requests += len(noted[0])
-        return self._requests >= MAX_NOTED or self._cells >= self._piece
+        return self._requests >= MAX_NOTED or len(self._noted) >= MAX_GROUPS or self._cells >= self._piece
 
     def fold(self) -> bool:
         """Count what was noted, and one piece of a large request; True while there is more to fold."""
@@ -341,12 +343,13 @@ class Counters:
         # Requests of a turn have mostly one head, and so one subject.
         subjects, lengths = [], []
         for group in groups:
-            if group.count(group[0]) == len(group):
+            length = len(group)
+            if length == 1 or group.count(group[0]) == length:
                 subjects.append(group[0])
-                lengths.append(len(group))
+                lengths.append(length)
             else:
                 subjects += group
-                lengths += [1] * len(group)
+                lengths += [1] * length
         raw, kinds, numbers = zip(*subjects, strict=True)
         get = window.places.get
         places = [get(one) for one in raw]

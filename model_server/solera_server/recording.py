@@ -268,7 +268,10 @@ class Recorder:
         now: float,
     ) -> None:
         """Note requests that were predicted and answered together, ``since`` seconds after they came."""
-        subjects = [head.subject or self._subject(head) for head in heads]
+        if heads.count(heads[0]) == len(heads):
+            subjects = [heads[0].subject or self._subject(heads[0])] * len(heads)
+        else:
+            subjects = [head.subject or self._subject(head) for head in heads]
         if units is not None:
             of, pairs = self._identity.of, zip(subjects, units, strict=True)
             subjects = [one if unit is None else of(one.arm, unit) for one, unit in pairs]
