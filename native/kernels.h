@@ -29,6 +29,7 @@ int array_open(Array *array, PyObject *object, char format, int dimensions, int 
 /* Raise TypeError unless `given` arguments are `wanted`. */
 int arguments_check(const char *function, Py_ssize_t given, Py_ssize_t wanted);
 
+PyObject *scaled_linear(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *linear(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *calm(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *two_shares(PyObject *module, PyObject *const *arguments, Py_ssize_t count);

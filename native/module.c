@@ -8,7 +8,7 @@
 static PyMethodDef functions[] = {
     FUNCTION(linear),    FUNCTION(calm),        FUNCTION(two_shares),  FUNCTION(distances),
     FUNCTION(tree_shap), FUNCTION(count_terms), FUNCTION(weigh_terms), FUNCTION(scatter),
-    FUNCTION(one_hot),   FUNCTION(category_codes), {NULL, NULL, 0, NULL},
+    FUNCTION(one_hot),   FUNCTION(category_codes), FUNCTION(scaled_linear), {NULL, NULL, 0, NULL},
 };
 
 static int add_type(PyObject *module, const char *name, PyObject *type)

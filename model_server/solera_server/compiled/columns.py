@@ -20,6 +20,7 @@ from solera_server.compiled.registry import (
     compile_transformer,
     transformer,
 )
+from solera_server.compiled.scalers import Elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +57,12 @@ class Chain:
 
     def __call__(self, block: Any, calm: bool) -> Any:
         return _through(self._steps, block, calm)
+
+    def scaling(self) -> tuple[Matrix, Matrix] | None:
+        """Return what is subtracted and what divides, where nothing else is done to numbers."""
+        if len(self._steps) != 1 or not isinstance(self._steps[0][0], Elementwise):
+            return None
+        return self._steps[0][0].shift_and_divisor()
 
     def write(self, block: Any, calm: bool, out: Matrix, start: int) -> None:
         """Write the result into zeros of shape (rows, columns), from the column ``start`` on."""
@@ -205,7 +212,8 @@ class Source:
         numbers = {feature: place for place, feature in enumerate(layout.numbers)}
         self._places = [texts[feature] if feature in texts else numbers[feature] for feature in features]
         self._is_text = [feature in texts for feature in features]
-        self._every = self._places == list(range(len(numbers)))
+        self.every = not texts and self._places == list(range(len(numbers)))
+        """Whether these are all features of the batch, all numbers, in their order."""
         first, last = self._places[0], self._places[-1] + 1
         self._slice = slice(first, last) if self._places == list(range(first, last)) else None
         self.take = self._strings if any(self._is_text) else self._numbers
@@ -216,7 +224,7 @@ class Source:
             self.shape = Shape(STRINGS, len(self.features), numeric)
 
     def _numbers(self, batch: Batch) -> Matrix:
-        if self._every:
+        if self.every:
             return batch.numbers
         if self._slice is not None:
             return batch.numbers[:, self._slice]
@@ -234,6 +242,7 @@ class Assembly:
 
     def __init__(self, branches: Sequence[tuple[Source, Chain]], *, sparse: bool) -> None:
         self._branches = [(source.take, chain) for source, chain in branches]
+        self._only = branches[0] if len(branches) == 1 else None
         self._sparse = sparse
         self._starts: list[int] = []
         self.width = 0
@@ -249,6 +258,13 @@ class Assembly:
         self.exactness = SUMS if any(chain.exactness == SUMS for _, chain in branches) else BITS
         self.makes_missing = any(chain.makes_missing for _, chain in branches)
         self.origins = _feature_origins(branches)
+
+    def scaling(self) -> tuple[Matrix, Matrix] | None:
+        """Return what is subtracted and what divides, where nothing else is done to a batch's numbers."""
+        if self._only is None:
+            return None
+        source, chain = self._only
+        return chain.scaling() if source.every else None
 
     def __call__(self, batch: Batch, calm: bool) -> Any:
         branches = self._branches

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         distances,
         linear,
         one_hot,
+        scaled_linear,
         scatter,
         two_shares,
         weigh_terms,
@@ -88,6 +89,7 @@ else:
     distances = _kernels.distances
     linear = _kernels.linear
     one_hot = _kernels.one_hot
+    scaled_linear = _kernels.scaled_linear
     scatter = _kernels.scatter
     two_shares = _kernels.two_shares
     weigh_terms = _kernels.weigh_terms
@@ -104,6 +106,7 @@ __all__ = [
     "distances",
     "linear",
     "one_hot",
+    "scaled_linear",
     "scatter",
     "two_shares",
     "weigh_terms",

@@ -34,6 +34,7 @@ __all__ = [
     "distances",
     "linear",
     "one_hot",
+    "scaled_linear",
     "scatter",
     "two_shares",
     "weigh_terms",
@@ -63,6 +64,26 @@ def linear(x: Matrix, weights: Matrix, intercept: NDArray[np.float64], out: Matr
     for column in range(x.shape[1]):
         out += x[:, column, None] * weights[column]
     out += intercept
+
+
+def scaled_linear(  # noqa: PLR0917 - as the extension, whose functions take no names
+    x: Matrix,
+    shift: NDArray[np.float64],
+    divisor: NDArray[np.float64],
+    weights: Matrix,
+    intercept: NDArray[np.float64],
+    bound: float,
+    out: Matrix,
+) -> bool:
+    """
+    Set ``out`` (n, c) to what ``linear`` makes of (x - shift) / divisor.
+
+    ``x`` is (n, k), ``shift`` and ``divisor`` are (k,). Returns whether all of ``x`` and of ``out`` are smaller than ``bound``, in size.
+    """
+    if not calm(x.reshape(-1), bound):
+        return False
+    linear((x - shift) / divisor, weights, intercept, out)
+    return calm(out.reshape(-1), bound)
 
 
 def calm(values: NDArray[np.float64], bound: float) -> bool:

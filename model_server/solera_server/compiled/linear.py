@@ -46,6 +46,12 @@ class Sums:
             return out
         return self._split(X, out)
 
+    def scaled(self, X: Matrix, shift: Matrix, divisor: Matrix, bound: float) -> Matrix | None:
+        """Return the scores of (X - shift) / divisor; None where a number or score is not below ``bound``."""
+        out = np.empty((len(X), self._outputs))
+        calm = kernels.scaled_linear(X, shift, divisor, self.weights, self.intercept, bound, out)
+        return out if calm else None
+
     def _split(self, block: Split, out: Matrix) -> Matrix:
         """Add up block after block: another order than that of one dense matrix, and as fixed."""
         total = np.zeros(out.shape)

@@ -40,6 +40,7 @@ from solera_server.compiled.columns import (
     pipeline_steps,
     refuse_odd,
 )
+from solera_server.compiled.linear import Sums
 from solera_server.compiled.node import Node
 from solera_server.compiled.refusals import NotCompilable, Refused
 from solera_server.compiled.refused_value import refused_value
@@ -87,6 +88,7 @@ class CompiledPredictor:
         self.prepare = prepare
         self.estimator = estimator
         self._layout = Layout(schema.features)
+        self._scaling = prepare.scaling()
         self.native = estimator.native
         self.exact = estimator.exactness == prepare.exactness == BITS
         self.portable = self.exact and not estimator.exponentials
@@ -96,12 +98,10 @@ class CompiledPredictor:
 
     def predict(self, batch: Batch, outputs: Sequence[str]) -> Outputs:
         """Return the wanted outputs. Raises InputError for values that the model cannot take."""
-        numbers = batch.numbers.reshape(-1)
         try:
-            if is_calm(numbers):
-                scores = self._calm_scores(batch)
-                if scores is not None:
-                    return self._outputs(scores, outputs)
+            scores = self._calm_scores(batch)
+            if scores is not None:
+                return self._outputs(scores, outputs)
             with np.errstate(all="ignore"):
                 return self._outputs(self._scores(batch), outputs)
         except Refused as refused:
@@ -126,6 +126,10 @@ class CompiledPredictor:
     def _calm_scores(self, batch: Batch) -> Any:
         """Return scores, or None where something along the way is not finite and needs a closer look."""
         prepare, estimator = self.prepare, self.estimator
+        if self._scaling is not None and isinstance(estimator, Sums):
+            return estimator.scaled(batch.numbers, *self._scaling, _CALM)
+        if not is_calm(batch.numbers.reshape(-1)):
+            return None
         X = prepare(batch, True)
         scores = estimator.scores(X)
         if estimator.finite_scores and not is_calm(scores.reshape(-1)):
@@ -170,6 +174,10 @@ class Preparation:
                 if origins is None
                 else tuple(assembly.origins[column] for column in origins)
             )
+
+    def scaling(self) -> tuple[Matrix, Matrix] | None:
+        """Return what is subtracted and what divides, where nothing else is done to a batch's numbers."""
+        return self._assembly.scaling() if self._rest is None else None
 
     def __call__(self, batch: Batch, calm: bool) -> Any:
         block = self._assembly(batch, calm)

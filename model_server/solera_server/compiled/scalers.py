@@ -31,6 +31,16 @@ class Elementwise(Step):
         self._operations = operations
         self._limits = limits
 
+    def shift_and_divisor(self) -> tuple[Matrix, Matrix] | None:
+        """Return what is subtracted and what divides, a row each; None where it is otherwise."""
+        shift, divisor = np.zeros(self.width), np.ones(self.width)
+        operations = list(self._operations)
+        if operations and operations[0][0] is np.subtract:
+            shift = operations.pop(0)[1]
+        if operations and operations[0][0] is np.divide:
+            divisor = operations.pop(0)[1]
+        return None if operations or self._limits is not None else (shift, divisor)
+
     def __call__(self, block: Matrix, calm: bool) -> Matrix:
         operations = self._operations
         if not operations:

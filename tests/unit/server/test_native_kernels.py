@@ -61,6 +61,35 @@ def test_shares_of_two_classes_have_the_bits_of_scipy(values: list[float], facto
         assert out.tobytes() == np.column_stack([1 - second, second]).tobytes()
 
 
+@given(seeds, st.integers(0, 9), st.integers(1, 12), st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_scaled_sums_have_the_bits_of_scaling_and_summing(
+    seed: int, rows: int, columns: int, outputs: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(rows, columns)) * 10.0 ** generator.integers(-3, 4)
+    shift, divisor = generator.normal(size=columns), generator.uniform(0.1, 9, columns)
+    weights, intercept = generator.normal(size=(columns, outputs)), generator.normal(size=outputs)
+    wanted = np.empty((rows, outputs))
+    plain.linear((x - shift) / divisor, weights, intercept, wanted)
+    for module in (native, plain):
+        out = np.empty((rows, outputs))
+        assert module.scaled_linear(x, shift, divisor, weights, intercept, 1e100, out) is True
+        assert out.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e100, -1e101])
+@BOTH
+def test_scaled_sums_say_that_a_number_is_odd(module: Any, odd: float) -> None:
+    one, out = np.ones(2), np.empty((2, 1))
+    for x, weights in (([[1, 2], [3, odd]], [[1.0], [1.0]]), ([[1, 2], [3, 9e99]], [[1.0], [1.0]])):
+        good = np.array(x, dtype=float)
+        with np.errstate(all="ignore"):
+            calm = module.scaled_linear(good, one, one / 4, np.array(weights), np.zeros(1), 1e100, out)
+        assert calm is False
+    assert module.scaled_linear(np.ones((2, 2)), one, one, np.ones((2, 1)), np.zeros(1), 1e100, out) is True
+
+
 @given(st.lists(st.floats(), max_size=40) | st.lists(st.floats(-1e99, 1e99), max_size=400))
 @settings(deadline=None)
 def test_numbers_are_calm_where_none_is_missing_or_large(values: list[float]) -> None:
@@ -170,6 +199,20 @@ def test_arrays_of_another_kind_or_length_are_refused(changes: dict[str, Any]) -
         (native.linear, (np.zeros((2, 3)), np.zeros((2, 1)), np.zeros(1), np.zeros((2, 1)))),
         (native.linear, (np.zeros((2, 3)), np.zeros((3, 1)), np.zeros(1), np.zeros((1, 1)))),
         (native.linear, (np.zeros((2, 3))[:, ::2], np.zeros((2, 1)), np.zeros(1), np.zeros((2, 1)))),
+        *(
+            (
+                native.scaled_linear,
+                tuple(1.0 if place == 5 else np.zeros(shape) for place, shape in enumerate(shapes)),
+            )
+            for shapes in (
+                ((2, 3), 2, 3, (3, 1), 1, 0, (2, 1)),
+                ((2, 3), 3, 4, (3, 1), 1, 0, (2, 1)),
+                ((2, 3), 3, 3, (2, 1), 1, 0, (2, 1)),
+                ((2, 3), 3, 3, (3, 1), 2, 0, (2, 1)),
+                ((2, 3), 3, 3, (3, 1), 1, 0, (3, 1)),
+                ((2, 3), 3, 3, (3, 1), 1, 0, (2, 2)),
+            )
+        ),
         (native.two_shares, (np.zeros((2, 1)), 1.0, np.zeros((3, 2)))),
         (native.distances, (np.zeros((2, 3)), np.zeros(3), 0, np.zeros(3))),
         (native.distances, (np.zeros((2, 3)), np.zeros(2), 0, np.zeros(2))),
