@@ -78,7 +78,8 @@ def scaled_linear(  # noqa: PLR0917 - as the extension, whose functions take no 
     """
     Set ``out`` (n, c) to what ``linear`` makes of (x - shift) / divisor.
 
-    ``x`` is (n, k), ``shift`` and ``divisor`` are (k,). Returns whether all of ``x`` and of ``out`` are smaller than ``bound``, in size.
+    ``x`` is (n, k), ``shift`` and ``divisor`` are (k,). Returns whether all of ``x`` and of ``out`` are
+    smaller than ``bound``, in size.
     """
     if not calm(x.reshape(-1), bound):
         return False
