@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum {
-    MOST_HEADS = 64,
+    MOST_HEADS = 256,
     MOST_CUTS = 8,
     LENGTH_DIGITS = 9,
     LONGEST_REQUEST_ID = 128,
@@ -58,7 +58,8 @@ typedef struct {
 typedef struct {
     PyObject_HEAD PyObject *readers[PROTOCOLS];
     Known heads[MOST_HEADS];
-    int head_count, next_head, last_head;
+    int head_count, last_head;
+    Py_ssize_t most_body, most_head; /* bytes */
     Py_ssize_t most_rows, most_turn_rows, most_requests;
     int open; /* whether `turn` has been begun */
     Turn turn;
@@ -150,8 +151,8 @@ static int is_request_id(const char *text, Py_ssize_t size)
     return 1;
 }
 
-/* Whether the bytes are the known head, but for its cuts, and a body to its very end. */
-static int match(const Known *known, const char *text, Py_ssize_t size, Arrival *arrival)
+/* Where the head ends if the bytes begin with the known one, but for its cuts; -1 where they do not. */
+static Py_ssize_t match_head(const Known *known, const char *text, Py_ssize_t size, Arrival *arrival)
 {
     Py_ssize_t at = 0, before = 0;
     *arrival = (Arrival){.known = known, .body_size = -1};
@@ -159,7 +160,7 @@ static int match(const Known *known, const char *text, Py_ssize_t size, Arrival 
         const Cut *cut = &known->cuts[i];
         const Py_ssize_t same = cut->start - before;
         if (size - at < same || memcmp(text + at, known->text + before, (size_t)same) != 0) {
-            return 0;
+            return -1;
         }
         at += same;
         const Py_ssize_t start = at;
@@ -167,7 +168,7 @@ static int match(const Known *known, const char *text, Py_ssize_t size, Arrival 
             at++;
         }
         if (at == start) {
-            return 0;
+            return -1;
         }
         if (cut->kind == LENGTH) {
             arrival->body_size = read_length(text + start, at - start);
@@ -182,24 +183,37 @@ static int match(const Known *known, const char *text, Py_ssize_t size, Arrival 
     }
     const Py_ssize_t same = known->size - before;
     if (size - at < same || memcmp(text + at, known->text + before, (size_t)same) != 0) {
-        return 0;
+        return -1;
     }
-    arrival->body = text + at + same;
-    return arrival->body_size == size - at - same;
+    return at + same;
 }
 
-static int find(Intake *intake, const char *text, Py_ssize_t size, Arrival *arrival)
+/* Find the head with which the bytes begin: its end, or -1. */
+static Py_ssize_t find_head(Intake *intake, const char *text, Py_ssize_t size, Arrival *arrival)
 {
-    if (intake->head_count && match(&intake->heads[intake->last_head], text, size, arrival)) {
-        return 1;
+    Py_ssize_t end = -1;
+    if (intake->head_count) {
+        end = match_head(&intake->heads[intake->last_head], text, size, arrival);
     }
-    for (int i = 0; i < intake->head_count; i++) {
-        if (i != intake->last_head && match(&intake->heads[i], text, size, arrival)) {
+    for (int i = 0; end < 0 && i < intake->head_count; i++) {
+        end = match_head(&intake->heads[i], text, size, arrival);
+        if (end >= 0) {
             intake->last_head = i;
-            return 1;
         }
     }
-    return 0;
+    return end;
+}
+
+/* Whether the bytes are a known head and a body to their very end, neither larger than may be. */
+static int find(Intake *intake, const char *text, Py_ssize_t size, Arrival *arrival)
+{
+    const Py_ssize_t end = find_head(intake, text, size, arrival);
+    if (end < 0 || end > intake->most_head || arrival->body_size != size - end ||
+        arrival->body_size > intake->most_body) {
+        return 0;
+    }
+    arrival->body = text + end;
+    return 1;
 }
 
 static int append(PyObject *list, PyObject *item)
@@ -291,7 +305,7 @@ static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t giv
         return PyLong_FromLong(0);
     }
     const Py_ssize_t size = PyBytes_Size(bytes);
-    if (!find(intake, PyBytes_AsString(bytes), size, &arrival) || arrival.body_size > MOST_BODY) {
+    if (!find(intake, PyBytes_AsString(bytes), size, &arrival)) {
         return PyLong_FromLong(0);
     }
     if (!intake->open && turn_begin(intake, arrival.known->protocol) != TAKEN) {
@@ -320,26 +334,47 @@ static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t giv
 }
 
 /* finish() -> (protocol: 0 V1, 1 V2; wanted; owners, heads, bytes: lists; ids, request_ids, units: lists, or None where
- * nobody has one; received: bytearray float64, rows: bytearray int64; rows in all; numbers: bytearray; texts), or None where
- * nothing was taken. Begins anew. */
+ * nobody has one; received: bytearray float64, rows: bytearray int64; rows in all; numbers: bytearray; texts), or None
+ * where nothing was taken. Begins anew, unless it fails: see abandon. */
 static PyObject *finish(PyObject *self, PyObject *Py_UNUSED(nothing))
 {
     Intake *intake = (Intake *)self;
     if (!intake->open || intake->turn.count == 0) {
         return Py_NewRef(Py_None);
     }
+    Turn *turn = &intake->turn;
+    Decoded *decoded = &turn->decoded;
+    if (PyByteArray_Resize(turn->received, turn->count * 8) < 0 || PyByteArray_Resize(turn->rows, turn->count * 8) < 0 ||
+        decoded_close(decoded) != TAKEN) {
+        return NULL;
+    }
+    PyObject *ids = turn->with_ids ? turn->ids : Py_None, *units = turn->with_units ? turn->units : Py_None;
+    PyObject *request_ids = turn->with_request_ids ? turn->request_ids : Py_None;
+    PyObject *result = Py_BuildValue("iOOOOOOOOOnOO", turn->protocol, turn->wanted, turn->owners, turn->heads,
+                                     turn->bytes, ids, request_ids, units, turn->received, turn->rows, decoded->rows,
+                                     decoded->numbers, decoded->texts);
+    if (result != NULL) {
+        Turn done = *turn;
+        intake->open = 0;
+        *turn = (Turn){0};
+        turn_free(&done);
+    }
+    return result;
+}
+
+/* abandon() -> the owners of a turn that could not be finished. Begins anew. */
+static PyObject *abandon(PyObject *self, PyObject *Py_UNUSED(nothing))
+{
+    Intake *intake = (Intake *)self;
+    if (!intake->open) {
+        return PyList_New(0);
+    }
     Turn turn = intake->turn;
+    PyObject *owners = Py_NewRef(turn.owners);
     intake->open = 0;
     intake->turn = (Turn){0};
-    PyObject *result = NULL;
-    if (PyByteArray_Resize(turn.received, turn.count * 8) == 0 && PyByteArray_Resize(turn.rows, turn.count * 8) == 0 &&
-        decoded_close(&turn.decoded) == TAKEN) {
-        result = Py_BuildValue("iOOOOOOOOOnOO", turn.protocol, turn.wanted, turn.owners, turn.heads, turn.bytes,
-                               turn.with_ids ? turn.ids : Py_None, turn.with_request_ids ? turn.request_ids : Py_None,
-                               turn.with_units ? turn.units : Py_None, turn.received, turn.rows, turn.decoded.rows, turn.decoded.numbers, turn.decoded.texts);
-    }
     turn_free(&turn);
-    return result;
+    return owners;
 }
 
 /* limit(rows of a request, rows of a turn, requests of a turn) */
@@ -389,8 +424,19 @@ static int read_cuts(Known *known, PyObject *cuts)
     return TAKEN;
 }
 
+static void forget(Intake *intake)
+{
+    const int count = intake->head_count;
+    intake->head_count = intake->last_head = 0;
+    for (int i = 0; i < count; i++) {
+        Known old = intake->heads[i];
+        intake->heads[i] = (Known){0};
+        known_free(&old);
+    }
+}
+
 /* learn(raw: bytes, cuts: tuple of (start, stop, kind), head, request_id: bytes or None, protocol): know a head from
- * now on. Of too many the oldest is forgotten. */
+ * now on -> whether all others had to be forgotten for it. */
 static PyObject *learn(PyObject *self, PyObject *arguments)
 {
     Intake *intake = (Intake *)self;
@@ -408,25 +454,28 @@ static PyObject *learn(PyObject *self, PyObject *arguments)
     if (read_cuts(&known, cuts) != TAKEN) {
         return NULL;
     }
+    Arrival arrival;
+    if (find_head(intake, known.text, known.size, &arrival) == known.size) {
+        return Py_NewRef(Py_False); /* it is known, with other values */
+    }
+    const int full = intake->head_count == MOST_HEADS;
+    if (full) {
+        forget(intake);
+    }
     known.raw = Py_NewRef(raw);
     known.head = Py_NewRef(head);
     known.request_id = Py_NewRef(request_id);
-    Known *place = &intake->heads[intake->next_head];
-    Known old = *place;
-    *place = known;
-    intake->next_head = (intake->next_head + 1) % MOST_HEADS;
-    if (intake->head_count < MOST_HEADS) {
-        intake->head_count++;
-    }
-    known_free(&old);
-    return Py_NewRef(Py_None);
+    intake->heads[intake->head_count++] = known;
+    return PyBool_FromLong(full);
 }
 
-/* Intake(v1: BodyReader, v2: BodyReader): the readers have the same features. */
+/* Intake(v1: BodyReader, v2: BodyReader, most_body: int, most_head: int): the readers have the same features; bodies and
+ * heads have at most so many bytes. */
 static PyObject *intake_new(PyTypeObject *type, PyObject *arguments, PyObject *Py_UNUSED(keywords))
 {
     PyObject *readers[PROTOCOLS];
-    if (!PyArg_ParseTuple(arguments, "OO", &readers[0], &readers[1])) {
+    Py_ssize_t most_body, most_head;
+    if (!PyArg_ParseTuple(arguments, "OOnn", &readers[0], &readers[1], &most_body, &most_head)) {
         return NULL;
     }
     const BodyReader *v1 = (const BodyReader *)readers[0], *v2 = (const BodyReader *)readers[1];
@@ -440,6 +489,8 @@ static PyObject *intake_new(PyTypeObject *type, PyObject *arguments, PyObject *P
         Intake *intake = (Intake *)self;
         intake->readers[0] = Py_NewRef(readers[0]);
         intake->readers[1] = Py_NewRef(readers[1]);
+        intake->most_body = most_body < MOST_BODY ? most_body : MOST_BODY;
+        intake->most_head = most_head;
     }
     return self;
 }
@@ -448,7 +499,7 @@ static PyObject *intake_new(PyTypeObject *type, PyObject *arguments, PyObject *P
 static int intake_traverse(PyObject *self, visitproc visit, void *arg)
 {
     const Intake *intake = (const Intake *)self;
-    for (int i = 0; i < MOST_HEADS; i++) {
+    for (int i = 0; i < intake->head_count; i++) {
         Py_VISIT(intake->heads[i].head);
     }
     Py_VISIT(intake->turn.owners);
@@ -460,11 +511,9 @@ static int intake_traverse(PyObject *self, visitproc visit, void *arg)
 static int intake_clear(PyObject *self)
 {
     Intake *intake = (Intake *)self;
-    intake->open = intake->head_count = 0;
+    intake->open = 0;
     turn_free(&intake->turn);
-    for (int i = 0; i < MOST_HEADS; i++) {
-        known_free(&intake->heads[i]);
-    }
+    forget(intake);
     return 0;
 }
 
@@ -489,6 +538,7 @@ static Py_ssize_t intake_length(PyObject *self)
 static PyMethodDef methods[] = {
     {"take", (PyCFunction)(void (*)(void))take, METH_FASTCALL, NULL},
     {"finish", finish, METH_NOARGS, NULL},
+    {"abandon", abandon, METH_NOARGS, NULL},
     {"limit", limit, METH_VARARGS, NULL},
     {"learn", learn, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from solera_server.message import JSON, Head, Request, Response, error_response, write_head
 from solera_server.plain_turn import FIRST
-from solera_server.reader import Refusal, RequestReader
+from solera_server.reader import SMALL_BODY, Refusal, RequestReader
 
 if TYPE_CHECKING:
     from solera_server.http_server import HttpServer
@@ -224,12 +224,30 @@ class Connection(asyncio.Protocol):
 
     def go_carefully(self, known: Head, piece: bytes, received: float) -> None:
         """Handle in the ordinary way what the plain turn has taken, ``piece`` with a head like a known."""
-        if self._current is _PLAIN:
-            self._current = None
+        if self._current is not _PLAIN:
+            return
+        self._current = None
+        try:
+            shared = self._server.shared
             end = piece.index(_HEAD_END) + len(_HEAD_END)
-            head = self._server.shared.known.varied(known, piece[:end])
-            self._pending.appendleft(Request(head, piece[end:], received, self._respond))
+            request = Request(shared.known.varied(known, piece[:end]), piece[end:], received, self._respond)
+            size = len(request.body)
+            if size > SMALL_BODY:
+                if not shared.bodies.take(size):
+                    request.body = b""
+                    self._drop()
+                    self._refuse(Refusal(shared.bodies.refusal, request))
+                    return
+                request.held = size
+            self._pending.appendleft(request)
             self._advance()
+        except Exception:  # it must not raise: other connections wait for their turn
+            log.exception("an answer was not delivered")
+            self._cut()
+
+    def cut(self) -> None:
+        """End the connection, whose request the plain turn has lost."""
+        self._cut()
 
     def _write(self, response: Response, head: Head | None, *, close: bool) -> None:
         request_id = None if head is None else head.request_id

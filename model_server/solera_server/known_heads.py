@@ -16,7 +16,7 @@ from solera_server.message import Head
 from solera_server.router import Route
 
 _HEADS = 256
-_HEAD_BYTES = 4096
+HEAD_BYTES = 4096
 LENGTH = b"content-length"
 REQUEST_ID = b"x-request-id"
 # Values that differ from request to request, and that say nothing about how to read it: proxies write
@@ -43,8 +43,12 @@ Value = tuple[bytes, int, int]
 class Learner(Protocol):
     """Knows heads in a way of its own."""
 
-    def learn(self, raw: bytes, head: Head, values: list[Value]) -> None:
-        """Take note of what ``raw``, the plain head of a prediction, means, whatever its values are."""
+    def learn(self, raw: bytes, head: Head, values: list[Value]) -> bool:
+        """
+        Take note of what ``raw``, the plain head of a prediction, means, whatever its values are.
+
+        Returns whether all that was known before had to be forgotten.
+        """
 
 
 class KnownHeads:
@@ -62,7 +66,7 @@ class KnownHeads:
         self._plain = plain
         self._unit = unit
         self._body_bytes = body_bytes
-        self._header_bytes = min(header_bytes, _HEAD_BYTES)
+        self._header_bytes = min(header_bytes, HEAD_BYTES)
         names = VARYING if unit is None else (*VARYING, unit)
         titled = [(name, name.title()) for name in (LENGTH, REQUEST_ID, *names[len(VARYING) :])]
         self._lines = [
@@ -97,8 +101,10 @@ class KnownHeads:
         values = self._varying(raw)
         if any(headers[name] != raw[start:end] for name, start, end in values):
             return  # a name comes twice, and the parser has joined the values
-        if self._plain is not None and head.route.predicts:
-            self._plain.learn(raw, head, values)
+        if self._plain is not None and head.route.predicts and self._plain.learn(raw, head, values):
+            # What is known here is not parsed, and so would never be learnt there again.
+            self.whole.clear()
+            self._patterns.clear()
         if all(name == LENGTH for name, _, _ in values):
             if len(self.whole) >= _HEADS:
                 self.whole.clear()

@@ -17,7 +17,7 @@ import numpy as np
 
 from solera_server.batch import Batch, InputError, nowhere
 from solera_server.compiled.kernels import Intake
-from solera_server.known_heads import LENGTH, REQUEST_ID, VARYING
+from solera_server.known_heads import HEAD_BYTES, LENGTH, REQUEST_ID, VARYING
 from solera_server.message import LENGTH_HEADER
 from solera_server.router import Route
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from solera_server.batch import Texts
     from solera_server.known_heads import Value
+    from solera_server.limits import Limits
     from solera_server.message import Head
     from solera_server.metrics import Metrics
     from solera_server.plain_bodies import PlainBodies
@@ -76,7 +77,10 @@ class Owner(Protocol):
         """Send an answer; False where nobody waits for it any more. Does not raise."""
 
     def go_carefully(self, known: Head, piece: bytes, received: float) -> None:
-        """Handle in the ordinary way a request whose head is like a known one."""
+        """Handle in the ordinary way a request whose head is like a known one. Does not raise."""
+
+    def cut(self) -> None:
+        """End the connection: there will be no answer."""
 
 
 class PlainTurn:
@@ -94,11 +98,13 @@ class PlainTurn:
         codecs: tuple[PlainCodec, PlainCodec],
         metrics: Metrics,
         recorder: Recorder | None,
+        *,
+        limits: Limits,
     ) -> None:
         v1, v2 = (codec.plain.reader for codec in codecs)
         if Intake is None or v1 is None or v2 is None:
             raise AssertionError("without the extension, or where no body is plain, there are no plain turns")
-        self._intake = Intake(v1, v2)
+        self._intake = Intake(v1, v2, limits.body_bytes, min(limits.header_bytes, HEAD_BYTES))
         self._loop = loop
         self._scheduler = scheduler
         self._codecs = codecs
@@ -119,9 +125,13 @@ class PlainTurn:
         """Follow the scheduler in what may be taken."""
         self._intake.limit(*self._scheduler.room())
 
-    def learn(self, raw: bytes, head: Head, values: list[Value]) -> None:
-        """Know a head that the parser took, and all that differ in nothing but varying values."""
-        learn(self._intake, raw, head, values)
+    def learn(self, raw: bytes, head: Head, values: list[Value]) -> bool:
+        """
+        Know a head that the parser took, and all that differ in nothing but varying values.
+
+        Returns whether all others had to be forgotten: there are at most 256.
+        """
+        return learn(self._intake, raw, head, values)
 
     def begin(self) -> None:
         """See to it that the turn ends."""
@@ -132,15 +142,21 @@ class PlainTurn:
 
     def run(self) -> None:
         """Predict and answer what was taken."""
-        taken = self._intake.finish()
-        if taken is None:
-            return
-        turn = _Turn(*taken)
-        codec = self._codecs[turn.protocol]
-        batch = Batch(
-            turn.total, np.ndarray((turn.total, self._width), _FLOAT64, turn.numbers), turn.texts, nowhere
-        )
         try:
+            taken = self._intake.finish()
+        except Exception:
+            log.exception("a turn was lost")
+            for owner in self._intake.abandon():
+                owner.cut()
+            return
+        if taken is not None:
+            self._run(_Turn(*taken))
+
+    def _run(self, turn: _Turn) -> None:
+        codec = self._codecs[turn.protocol]
+        try:
+            numbers = np.ndarray((turn.total, self._width), _FLOAT64, turn.numbers)
+            batch = Batch(turn.total, numbers, turn.texts, nowhere)
             wanted = codec.wanted(turn.asked)
             outputs = self._scheduler.predict(batch, wanted)
             bodies = codec.bodies(outputs, wanted, turn.stops(), turn.ids)
@@ -187,16 +203,18 @@ class PlainTurn:
             owner.go_carefully(known, piece, since)
 
 
-def learn(intake: Any, raw: bytes, head: Head, values: list[Value]) -> None:
+def learn(intake: Any, raw: bytes, head: Head, values: list[Value]) -> bool:
     """Let an intake know a head of a prediction, if it says how long its body is, all of it JSON."""
     route = head.route
-    if LENGTH_HEADER in head.headers:
-        return
-    if isinstance(route, Route) and sum(name == LENGTH for name, _, _ in values) == 1:
-        cuts = tuple((start, stop, _KINDS.get(name, _UNIT)) for name, start, stop in values)
-        # A name that is written in an odd way does not vary; its value belongs to the head.
-        varies = any(name == REQUEST_ID for name, _, _ in values)
-        intake.learn(raw, cuts, head, None if varies else head.request_id, PROTOCOLS.index(route.protocol))
+    lengths = sum(name == LENGTH for name, _, _ in values)
+    if LENGTH_HEADER in head.headers or not isinstance(route, Route) or lengths != 1:
+        return False
+    cuts = tuple((start, stop, _KINDS.get(name, _UNIT)) for name, start, stop in values)
+    # A name that is written in an odd way does not vary; its value belongs to the head.
+    varies = any(name == REQUEST_ID for name, _, _ in values)
+    fixed = None if varies else head.request_id
+    forgot: bool = intake.learn(raw, cuts, head, fixed, PROTOCOLS.index(route.protocol))
+    return forgot
 
 
 class _Turn(NamedTuple):

@@ -34,7 +34,7 @@ _SINGLE = frozenset(
 _MAX_TARGET = 8 * 1024
 _LENGTH_DIGITS = 20
 """Of 2^64, the parser's bound on the value; it takes any number of zeros before it, and int() does not."""
-_SMALL_BODY = 1024
+SMALL_BODY = 1024
 """A body that came in one piece counts against the bound on all of them when it is larger, bytes."""
 
 
@@ -156,7 +156,7 @@ class RequestReader:
             if stop > size:
                 break
             request = Request(head, data[end:stop], perf_counter(), self._respond)
-            if length > _SMALL_BODY:
+            if length > SMALL_BODY:
                 if not self._bodies.take(length):
                     self.refuse(self._bodies.refusal, head)
                     return b""

@@ -96,7 +96,7 @@ class Serving:
         plain = all(codec.plain.reader is not None for codec in codecs)
         if not plain or (self.recorder is not None and not self.recorder.plain):
             return None
-        return PlainTurn(loop, self.scheduler, codecs, self.metrics, self.recorder)
+        return PlainTurn(loop, self.scheduler, codecs, self.metrics, self.recorder, limits=self.limits)
 
     def predicting(self, codec: Codec, short: Codec | None = None) -> Callable[[Request], Response | None]:
         """Return a handler that predicts what the codec makes of a request; ``short`` as for Prediction."""

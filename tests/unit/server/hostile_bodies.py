@@ -87,7 +87,7 @@ def learn(intake: Any, protocol: int) -> None:
 
 def turns(chance: random.Random, mixed: Any, plain: Any) -> int:
     """Send sound and damaged requests to an intake, in turns of all sizes; return how many it took."""
-    intake = native.Intake(mixed, mixed)
+    intake = native.Intake(mixed, mixed, 3000, 500)
     taken = 0
     for protocol in (0, 1):
         learn(intake, protocol)
@@ -138,7 +138,7 @@ def main(corpus: Path) -> None:
         taken += found is not None
         refused += found is None
     for protocol in range(100):
-        learn(native.Intake(mixed, mixed), protocol % 2)  # which ends with what it knows
+        learn(native.Intake(mixed, mixed, 3000, 500), protocol % 2)  # which ends with what it knows
     if turns(chance, mixed, plain=object()) < 5000:
         raise AssertionError("nearly nothing was taken in turns")
     sys.stdout.write(f"{taken} {refused}\n")

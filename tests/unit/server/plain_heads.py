@@ -45,14 +45,14 @@ class Beside:
 
     def __init__(self, v1: V1Codec, v2: V2Codec, limits: Limits) -> None:
         assert Intake is not None
-        self.intake = Intake(v1.plain.reader, v2.plain.reader)
+        self.intake = Intake(v1.plain.reader, v2.plain.reader, limits.body_bytes, limits.header_bytes)
         self.intake.limit(1000, 10_000, 1000)
         self._codecs = (v1, v2)
         self._shared = Shared(ROUTER, limits)
         self._shared.known = _Nothing(limits.body_bytes, limits.header_bytes, self, b"x-unit")
 
-    def learn(self, raw: bytes, head: Head, values: list[Value]) -> None:
-        learn(self.intake, raw, head, values)
+    def learn(self, raw: bytes, head: Head, values: list[Value]) -> bool:
+        return learn(self.intake, raw, head, values)
 
     def parsed(self, data: bytes) -> list[Request | Refusal]:
         """Return what the parser reads, on a connection of its own."""

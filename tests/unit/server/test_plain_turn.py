@@ -152,19 +152,60 @@ def test_heads_are_known_though_their_values_differ(name: str) -> None:
         assert both.agree((head % (f"id-{number}", "x" * (number + 1), len(body))).encode() + body)
 
 
-def test_of_too_many_heads_the_oldest_are_forgotten() -> None:
+def known(both: Beside, one: bytes) -> bool:
+    taken = both.intake.take(one, 0.0, None)
+    both.intake.finish()
+    return bool(taken)
+
+
+def test_too_many_heads_make_all_be_forgotten() -> None:
     both, body = beside(), v1_body([1, 2])
-    posts = [post("/v1", body, close=False, headers=f"User-Agent: {number}\r\n") for number in range(100)]
+    posts = [post("/v1", body, close=False, headers=f"User-Agent: {number}\r\n") for number in range(300)]
     for one in posts:
         both.parsed(one)
+    assert [known(both, one) for one in posts] == [False] * 256 + [True] * 44
 
-    def known(one: bytes) -> bool:
-        taken = both.intake.take(one, 0.0, None)
-        both.intake.finish()
-        return bool(taken)
 
-    assert [known(one) for one in posts] == [False] * 36 + [True] * 64
-    assert [known(one) for one in reversed(posts)] == [True] * 64 + [False] * 36
+def test_a_head_with_other_values_is_no_other_head() -> None:
+    both = beside()
+    posts = [post("/v1", v1_body([1, 10**number]), close=False) for number in range(15)]
+    for one in [*posts * 20, post("/v2", v2_body([1, 2]), close=False)]:
+        both.parsed(one)
+    assert all(known(both, one) for one in posts), "300 lengths of one head are one head"
+
+
+async def test_a_forgotten_head_is_learnt_again(loaded_iris: LoadedModel) -> None:
+    one = post("/v1/models/iris:predict", v1_body(ROW), close=False)
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 1) as [client]:
+        sizes = turns_of(served)
+        await client.ask(one)
+        await client.ask(one)
+        assert sizes == [1]
+        for number in range(300):
+            other = post(
+                "/v1/models/iris:predict", v1_body([1]), close=False, headers=f"User-Agent: {number}\r\n"
+            )
+            assert (await client.ask(other)).status == 400
+        sizes.clear()
+        for _ in range(3):
+            await client.ask(one)
+        assert sizes == [1, 1]
+
+
+async def test_limits_of_size_hold(loaded_iris: LoadedModel) -> None:
+    limits = Limits(body_bytes=256, header_bytes=1024)
+    headers = "x-forwarded-for: %s\r\n"
+    small = post("/v1/models/iris:predict", v1_body(ROW), close=False, headers=headers % "a")
+    large_body = post("/v1/models/iris:predict", v1_body(*[ROW] * 20), close=False, headers=headers % "a")
+    large_head = post("/v1/models/iris:predict", v1_body(ROW), close=False, headers=headers % ("a" * 1500))
+    for turns in (True, False):
+        async with (
+            serve(loaded_iris, "iris", limits, turns=turns) as served,
+            clients(served.port, 2) as found,
+        ):
+            for client, large, status in zip(found, (large_body, large_head), (413, 431), strict=True):
+                assert [(await client.ask(small)).status for _ in range(3)] == [200] * 3
+                assert (await client.ask(large)).status == status, turns
 
 
 def test_limits_of_a_turn_hold() -> None:
@@ -406,6 +447,57 @@ async def test_requests_sent_ahead_are_answered_in_order(loaded_iris: LoadedMode
             names = [json.loads(found[place].body)["predictions"][0] for place in (0, 1, 3, 4)]
             assert names == ["setosa", "virginica", "virginica", "setosa"]
         assert sizes, "some came by themselves, and were taken"
+
+
+async def test_a_turn_that_is_lost_ends_its_connections(
+    loaded_iris: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = post("/v2/models/iris/infer", v2_body(ROW), close=False)
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 3) as found:
+        await together(found, [request] * 3)
+        plain = served.server.plain
+        assert plain is not None
+        intake = plain._intake
+
+        class Failing:
+            abandon, limit = staticmethod(intake.abandon), staticmethod(intake.limit)
+
+            def __len__(self) -> int:
+                return len(intake)
+
+            def finish(self) -> Any:
+                raise MemoryError
+
+        plain._intake = Failing()
+        for one in found:
+            one.writer.write(request)
+        assert [await one._reader.read() for one in found] == [b"", b"", b""]
+        assert served.serving.scheduler.in_flight == 0
+        assert "a turn was lost" in caplog.text
+
+
+async def test_bodies_that_go_the_ordinary_way_after_all_are_counted(
+    loaded_iris: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = post("/v2/models/iris/infer", v2_body(*[ROW] * 100), close=False)
+    limits = Limits(bodies_bytes=4096, body_bytes=4096)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    async with serve(loaded_iris, "iris", limits) as served, clients(served.port, 2) as [one, other]:
+        assert (await one.ask(request)).status == 200
+        assert (await other.ask(request)).status == 200
+        monkeypatch.setattr(served.serving.codecs[1], "bodies", broken)
+        bodies = served.server.shared.bodies
+        assert (await one.ask(request)).status == 200
+        assert bodies.used == 0
+        assert bodies.take(3000)
+        answer = await one.ask(request)
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        bodies.give(3000)
+        assert (await other.ask(request)).status == 200
+        assert bodies.used == 0
 
 
 class _Transport:
