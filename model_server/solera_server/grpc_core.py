@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc._cython import cygrpc
 
+from solera_server.message import INTERNAL_ERROR
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 _AWAITED_CALLS = 32
 """For how many calls the core is asked at a time; further ones wait in the core."""
 _EVENTS_OF_A_TURN = 256
-_FAILED = "internal error; the server's log says more"
 _OK: int = grpc.StatusCode.OK.value[0]
 
 
@@ -90,7 +91,7 @@ class Call:
             work()
         except Exception:
             log.exception("a call failed")
-            self.fail(grpc.StatusCode.INTERNAL, _FAILED)
+            self.fail(grpc.StatusCode.INTERNAL, INTERNAL_ERROR)
 
     async def read(self) -> bytes | None:
         """Return what ``receive`` gives."""
@@ -127,7 +128,7 @@ class Call:
         def over(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception() is not None:
                 log.error("a call failed", exc_info=task.exception())
-                self.fail(grpc.StatusCode.INTERNAL, _FAILED)
+                self.fail(grpc.StatusCode.INTERNAL, INTERNAL_ERROR)
 
         task = self._loop.create_task(work)
         task.add_done_callback(over)
@@ -256,9 +257,9 @@ class Core:
             self._loop.call_soon(self._turn)  # after the predictions that were asked for
 
     def _came(self, event: Any) -> None:
-        if self._ending:
-            return
-        self._server.request_call(self._queue, self._queue, self._came)
+        # Also at the end: what the core has accepted by then is lost with it unless it is answered.
+        if not self._ending:
+            self._server.request_call(self._queue, self._queue, self._came)
         if not event.success:
             return
         self._calls += 1

@@ -32,7 +32,7 @@ class _Health:
         self._services = frozenset(services)
         self._watches = 0
 
-    def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus:
+    def _status(self, service: str | None) -> pb.HealthCheckResponse.ServingStatus:
         if service not in self._services:
             return _STATUS.SERVICE_UNKNOWN
         return _STATUS.SERVING if self._health.ready().good else _STATUS.NOT_SERVING
@@ -49,9 +49,10 @@ class _Health:
             call.fail(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MAX_WATCHES} watches are under way")
         else:
             self._watches += 1
-            call.run(self._watch(call, service))
+            # A name that is none is not kept: it may be as long as a message.
+            call.run(self._watch(call, service if service in self._services else None))
 
-    async def _watch(self, call: Call, service: str) -> None:
+    async def _watch(self, call: Call, service: str | None) -> None:
         last = None
         try:
             while True:
@@ -77,6 +78,7 @@ def health_methods(
             except InputError as error:
                 call.fail(grpc.StatusCode.INVALID_ARGUMENT, error.message)
             else:
+                arrivals.answered(call, 0)  # a watch goes on for long, and its message is not needed
                 handle(call, request.service)
 
         return lambda call: arrivals.message(call, partial(read, call))

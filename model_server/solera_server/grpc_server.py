@@ -170,7 +170,10 @@ class GrpcServer:
         response = self._arrivals.refusal(len(response.body)) or response
         response = self._note(request, response, call)
         if self._serving.recorder is not None:
-            self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())
+            try:
+                self._serving.recorder.answered(request, PROTOCOL, response.status, perf_counter())
+            except Exception:
+                log.exception("an answer was not counted")
         self._reply(request, response, call)
 
     def _answering(self, name: str, method: Callable[[bytes], Message]) -> Method:
@@ -187,7 +190,11 @@ class GrpcServer:
     def _note(self, request: Request, response: Response, call: Call) -> Response:
         if self._access is None or not (self._access.on or response.status >= 500):
             return response
-        return self._access.note(request, response, perf_counter(), call.peer())
+        try:
+            return self._access.note(request, response, perf_counter(), call.peer())
+        except Exception:  # an answer does not depend on its line in the log
+            log.exception("an answer was not logged")
+            return response
 
     def _request(self, call: Call, body: bytes, method: str, respond: Respond) -> Request:
         """Return what has come as a request by HTTP."""
@@ -215,7 +222,10 @@ class GrpcServer:
 
     def _reply(self, request: Request, response: Response, call: Call) -> None:
         if self._observer is not None:
-            self._observer.answered(PROTOCOL, response.status, perf_counter() - request.received)
+            try:
+                self._observer.answered(PROTOCOL, response.status, perf_counter() - request.received)
+            except Exception:
+                log.exception("an answer was not counted")
         self._arrivals.answered(call, len(response.body))
         trailing = tuple((name.decode(), value.decode("latin-1")) for name, value in response.headers)
         if request.head.request_id is not None:

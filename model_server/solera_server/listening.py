@@ -3,7 +3,7 @@ Listening sockets: bound before there is an event loop, shared with worker proce
 
 Several workers listen on one port by SO_REUSEPORT, each with sockets of its own among which the kernel
 spreads new connections. Whoever else wants to share the port so, another server for instance, is found out
-twice: when it is bound, and for certain when it is first listened on.
+when it is bound, in nearly all cases, and for certain when it is first listened on.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def bind_or_fail(host: str | None, port: int, option: str, copies: int = 1) -> l
         raise _unavailable(host, port, option, error) from error
 
 
-def listen(sets: list[list[socket.socket]]) -> None:
+def listen(sets: list[list[socket.socket]], backlog: int = BACKLOG) -> None:
     """
     Listen on all sets of sockets that ``bind`` gave.
 
@@ -59,16 +59,18 @@ def listen(sets: list[list[socket.socket]]) -> None:
     """
     for sockets in sets:
         _allow_others(sockets, allowed=True)
-    _listen_alone(sets[0], BACKLOG)
+    _listen_alone(sets[0], backlog)
     for sockets in sets[1:]:
         for one in sockets:
-            one.listen(BACKLOG)
+            one.listen(backlog)
 
 
-def listen_or_fail(sets: list[list[socket.socket]], host: str | None, option: str) -> None:
+def listen_or_fail(
+    sets: list[list[socket.socket]], host: str | None, option: str, backlog: int = BACKLOG
+) -> None:
     """Listen as ``listen`` does. Raises Failure (AddressUnavailable) that names the port's ``option``."""
     try:
-        listen(sets)
+        listen(sets, backlog)
     except OSError as error:
         raise _unavailable(host, port_of(sets[0]), option, error) from error
 
@@ -99,10 +101,11 @@ class GrpcHold:
         See that nobody else listens, nor will; before gRPC does. Raises Failure (AddressUnavailable).
 
         These sockets listen meanwhile, which shows it, and let the kernel drop attempts to connect: whoever
-        tries then tries again a second later.
+        tries then tries again a second later. Where the kernel has no such filter, one or two connections
+        may be made, and are reset by ``give``: hence no queue.
         """
         refuse_new(self._held)
-        listen_or_fail([self._held], self._host, "--grpc-port")
+        listen_or_fail([self._held], self._host, "--grpc-port", backlog=0)
 
     def give(self) -> None:
         """Leave all connections to gRPC, which listens now."""
@@ -119,7 +122,9 @@ def _unavailable(host: str | None, port: int, option: str, error: OSError) -> Fa
 
 def _keep(sets: list[list[socket.socket]]) -> None:
     """
-    Have the kernel refuse the port to all others until it is listened on.
+    Have the kernel refuse the port to others until it is listened on.
+
+    Whoever asks to share it by SO_REUSEPORT, as the same user, is found out by ``listen`` only.
 
     With SO_REUSEADDR, which is needed past the last server's connections in TIME_WAIT, any number of sockets
     may be bound to one address while none listens. Cleared afterwards it would be passed over: the kernel

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Respond = Callable[["Request", "Response"], None]
 
 JSON = b"application/json"
+INTERNAL_ERROR = "internal error; the server's log says more"
 LENGTH_HEADER = b"inference-header-content-length"
 """How many bytes of a body are JSON; binary tensors follow."""
 RECEIPT_HEADER = b"x-solera-receipt"
@@ -57,7 +58,7 @@ def error_response(status: int, message: str, *headers: tuple[bytes, bytes]) -> 
 
 def internal_error() -> Response:
     """The answer where something of ours failed: nothing beyond the fact."""
-    return error_response(500, "internal error; the server's log says more")
+    return error_response(500, INTERNAL_ERROR)
 
 
 class Head:

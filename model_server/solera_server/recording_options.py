@@ -10,11 +10,18 @@ from pathlib import Path
 from solera_core.failures import Failure, Reason
 from solera_server.arguments import number, seconds, whole
 from solera_server.known_heads import VARYING
+from solera_server.message import LENGTH_HEADER, RECEIPT_HEADER
+from solera_server.subjects import Names
 
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-# Secrets, and what differs from request to request of one and the same unit.
+# Secrets, what differs from request to request of one and the same unit, and what decides how a request is
+# read or counted: heads that differ in the unit alone are taken for one.
 _RESERVED = frozenset(
-    {"host", "authorization", "cookie", "content-type"} | {name.decode() for name in VARYING}
+    {
+        *("authorization", "cookie", "host", "content-type", "content-encoding", "transfer-encoding"),
+        *("connection", "keep-alive", "upgrade", "expect", "te", "trailer"),
+        *(name.decode() for name in (LENGTH_HEADER, RECEIPT_HEADER, *Names(), *VARYING) if name is not None),
+    }
 )
 _DAY = 86_400
 _MAX_THRESHOLDS = 8

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from solera_core.failures import ArtifactCorrupt
-from solera_server.batch import InputError, Layout
+from solera_server.batch import InputError, Layout, nowhere
 from solera_server.compiled import (  # noqa: F401 - each registers what it compiles
     bayes,
     boosting,
@@ -112,7 +112,7 @@ class CompiledPredictor:
     def _refuses(self, columns: Sequence[Column]) -> bool:
         try:
             with np.errstate(all="ignore"):
-                self._outputs(self._scores(self._layout.batch(columns, _nowhere)), (PREDICT,))
+                self._outputs(self._scores(self._layout.batch(columns, nowhere)), (PREDICT,))
         except Refused:
             return True
         return False
@@ -249,7 +249,3 @@ def _check_classes(estimator: Estimator, schema: Schema) -> None:
             raise ArtifactCorrupt("the model has classes, and schema.json says Regression.")
     elif estimator.classes is None or estimator.classes.tolist() != list(schema.target.classes):
         raise ArtifactCorrupt("the model's classes are not those of schema.json.")
-
-
-def _nowhere(_row: int, _feature: int) -> str:
-    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,22 @@ async def test_a_client_that_goes_is_noticed_once_and_gets_nothing() -> None:
         with pytest.raises(asyncio.CancelledError):
             await held[0].write(b"too late")
     assert gone == ["gone", "ended"]
+
+
+async def test_what_was_accepted_before_the_end_is_answered() -> None:
+    """Calls that came while the loop was busy, and that it sees only when it ends."""
+    core = Core({b"/s/Echo": echo}, (), 100)
+    port = core.add_port("127.0.0.1:0", None)
+    core.start()
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        method = channel.unary_unary("/s/Echo")
+        assert await asyncio.to_thread(method, b"before", timeout=10) == b"before"
+        calls = [method.future(b"%d" % number, timeout=10) for number in range(3)]
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop is busy
+        await core.stop(5.0)
+        found = await asyncio.to_thread(lambda: [call.result() for call in calls])
+    assert found == [b"0", b"1", b"2"]
 
 
 async def test_what_is_under_way_at_the_end_is_cut() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import httpx
@@ -170,6 +170,35 @@ async def test_health(iris_grpc: Answering) -> None:
     assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status == status.NOT_SERVING
     watch.cancel()
     unknown.cancel()
+
+
+async def test_a_watch_does_not_keep_its_message(iris_grpc: Answering) -> None:
+    stub = health_pb2_grpc.HealthStub(iris_grpc.client.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="x" * 500_000), timeout=10)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.ServingStatus.SERVICE_UNKNOWN
+    assert iris_grpc.server._arrivals.taken == 0
+    watch.cancel()
+
+
+async def test_an_answer_that_is_not_logged_or_counted_is_given(
+    iris_grpc: Answering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        on = True
+
+        def note(self, *_: Any) -> Any:
+            raise RuntimeError("a defect")
+
+        answered = note
+
+    monkeypatch.setattr(iris_grpc.server, "_access", Broken())
+    monkeypatch.setattr(iris_grpc.server, "_observer", Broken())
+    for _ in range(2):
+        assert (await iris_grpc.client("ModelReady", name="iris")).ready
+    assert {record.message for record in caplog.records} == {
+        "an answer was not logged",
+        "an answer was not counted",
+    }
 
 
 async def test_watches_are_bounded(iris_grpc: Answering) -> None:
