@@ -58,7 +58,7 @@ def facts(cpus: Cpus) -> dict[str, str]:
         "cpu": (name[1] if name else platform.machine()) + shared,
         "cpus": str(os.cpu_count()),
         "memory": f"{int(memory[1]) // 1_000_000} GB" if memory else "unknown",
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "load": f"{os.getloadavg()[0]:.1f} processes wanted a CPU on average in the minute before",
     }
