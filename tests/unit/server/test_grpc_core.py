@@ -75,15 +75,17 @@ async def test_more_calls_than_may_be_are_refused() -> None:
     held: list[Call] = []
     async with served({"/s/Hold": held.append}, most=2) as channel:
         method = channel.unary_unary("/s/Hold")
-        calls = [method(b"") for _ in range(2)]
-        await until(lambda: len(held) == 2)
+        calls = []
+        for number in (1, 2):  # one after the other: calls that begin together may come in any order
+            calls.append(method(b"", timeout=10))
+            await until(lambda number=number: len(held) == number)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await method(b"", timeout=10)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert caught.value.details() == "Concurrent RPC limit exceeded!"
         held[0].answer(b"there is room again")
         assert await calls[0] == b"there is room again"
-        third = method(b"")
+        third = method(b"", timeout=10)
         await until(lambda: len(held) == 3)
         for call in held[1:]:
             call.answer(b"")
