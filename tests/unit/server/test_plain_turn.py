@@ -6,20 +6,15 @@ import asyncio
 import gc
 import json
 import random
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from loopback import serve
-from plain_heads import Beside
-from raw_http import Answer, answers, post, until
+from plain_requests import IRIS, OTHER, ROW, clients, together, turns_of, v1_body, v2_body
+from raw_http import post, until
 from recorded import recording_server, with_baseline
-from request_bodies import LIMITS, NUMBERS, tensor, v1, v2
 from server_artifacts import write_cities
 
 from solera_server.connection import Connection
@@ -28,150 +23,12 @@ from solera_server.load import load
 from solera_server.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from loopback import Served
     from recorded import RecordedServer
     from server_artifacts import Trained
 
     from solera_server.load import LoadedModel
-
-IRIS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
-ROW = [5.1, 3.5, 1.4, 0.2]
-OTHER = [6.3, 3.3, 6.0, 2.5]
-
-
-def v2_body(*rows: list[float], **more: Any) -> bytes:
-    data = [value for row in rows for value in row]
-    return orjson.dumps({"inputs": [tensor("x", [len(rows), len(rows[0])], "FP64", data)], **more})
-
-
-def v1_body(*rows: Any, **more: Any) -> bytes:
-    return orjson.dumps({"instances": rows, **more})
-
-
-# -- what is taken -------------------------------------------------------------------------------------
-
-_VALUES = st.sampled_from(
-    [b"a", b"abc-1", b"", b" ", b"a b", b"\0", b"\xe4", b'"', b"x" * 130, b"{}", b"a\tb"]
-)
-_NAMES = st.sampled_from(
-    [
-        b"x-unit",
-        b"X-Unit",
-        b"x-request-id",
-        b"X-Request-Id",
-        b"traceparent",
-        b"tracestate",
-        b"x-forwarded-for",
-        b"x-other",
-        b"host",
-    ]
-)
-_LINES = st.one_of(
-    st.builds(lambda name, value: name + b": " + value, _NAMES, _VALUES),
-    st.sampled_from(
-        [
-            b"x-request-id:a",
-            b"connection: close",
-            b"content-type: text/plain",
-            b"content-type: application/octet-stream",
-            b"inference-header-content-length: 20",
-            b"expect: 100-continue",
-            b"transfer-encoding: chunked",
-            b"content-length: 5",
-            b" folded: x",
-            b"long: " + b"l" * 4100,
-        ]
-    ),
-)
-_BODIES = [
-    v2_body([1, 2]),
-    v2_body([1, None], [2, 3], id="a"),
-    v2_body([1, 2], outputs=[{"name": "predict"}]),
-    v1_body([1, 2], [3, None]),
-    v1_body({"x": 1, "y": 2}),
-    v1_body([1, 2], parameters={"probabilities": True}),
-    v1_body([1, "a"]),
-    b"",
-    b"{}",
-    v1_body([1, 2]) + b" " * 70_000,
-]
-
-
-@st.composite
-def messages(draw: st.DrawFn) -> bytes:
-    body = draw(st.sampled_from(_BODIES))
-    first = draw(
-        st.sampled_from([b"POST /v1 HTTP/1.1", b"POST /v2 HTTP/1.1", b"POST /e HTTP/1.1", b"GET /e HTTP/1.1"])
-    )
-    lines = [first, b"host: a", *draw(st.lists(_LINES, max_size=2))]
-    length = draw(
-        st.sampled_from([b"content-length: %d", b"Content-Length: %d", b"content-length: 0%d", b"x: %d"])
-    )
-    lines.append(length % (len(body) + draw(st.sampled_from([0, 0, 0, 0, 1, -1]))))
-    lines += draw(st.lists(_LINES, max_size=1))
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-
-def beside() -> Beside:
-    return Beside(v1(NUMBERS), v2(NUMBERS), LIMITS)
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.lists(messages(), min_size=1, max_size=4), st.data())
-@example([post("/v1", v1_body([1, 2]), close=False, headers="x-request-id: a\r\n")], None)
-def test_what_is_taken_is_what_the_parser_and_the_careful_way_read(
-    given_: list[bytes], data: st.DataObject | None
-) -> None:
-    both = beside()
-    for message in given_:
-        both.parsed(message)
-    for message in given_:
-        both.agree(message)
-        if data is not None:
-            place = data.draw(st.integers(0, len(message)))
-            byte = data.draw(
-                st.sampled_from([b"", b"\0", b"\t", b"\n", b"\r", b" ", b"0", b"1", b":", b"x", b"\xc8"])
-            )
-            both.agree(message[:place] + byte + message[place + data.draw(st.integers(0, 1)) :])
-            both.agree(message[:place])
-            both.agree(message + message[place:])
-
-
-@pytest.mark.parametrize("name", ["content-length", "Content-Length"])
-def test_heads_are_known_though_their_values_differ(name: str) -> None:
-    both = beside()
-    head = f"POST /v1 HTTP/1.1\r\nHost: a\r\nx-request-id: %s\r\ntraceparent: 00-%s\r\n{name}: %d\r\n\r\n"
-    body = v1_body([1, 2])
-    assert not both.agree((head % ("a", "b", len(body))).encode() + body), "it is not known yet"
-    both.parsed((head % ("a", "b", len(body))).encode() + body)
-    for number in range(20):
-        body = v1_body([number, number / 7])
-        assert both.agree((head % (f"id-{number}", "x" * (number + 1), len(body))).encode() + body)
-
-
-def known(both: Beside, one: bytes) -> bool:
-    taken = both.intake.take(one, 0.0, None)
-    both.intake.finish()
-    return bool(taken)
-
-
-def test_too_many_heads_make_all_be_forgotten() -> None:
-    both, body = beside(), v1_body([1, 2])
-    posts = [post("/v1", body, close=False, headers=f"User-Agent: {number}\r\n") for number in range(300)]
-    for one in posts:
-        both.parsed(one)
-    assert [known(both, one) for one in posts] == [False] * 256 + [True] * 44
-
-
-def test_a_head_with_other_values_is_no_other_head() -> None:
-    both = beside()
-    posts = [post("/v1", v1_body([1, 10**number]), close=False) for number in range(15)]
-    for one in [*posts * 20, post("/v2", v2_body([1, 2]), close=False)]:
-        both.parsed(one)
-    assert all(known(both, one) for one in posts), "300 lengths of one head are one head"
 
 
 async def test_a_forgotten_head_is_learnt_again(loaded_iris: LoadedModel) -> None:
@@ -206,105 +63,6 @@ async def test_limits_of_size_hold(loaded_iris: LoadedModel) -> None:
             for client, large, status in zip(found, (large_body, large_head), (413, 431), strict=True):
                 assert [(await client.ask(small)).status for _ in range(3)] == [200] * 3
                 assert (await client.ask(large)).status == status, turns
-
-
-def test_limits_of_a_turn_hold() -> None:
-    both = beside()
-    one, three = (post("/v1", v1_body(*[[1, 2]] * rows), close=False) for rows in (1, 3))
-    both.parsed(one)
-
-    def taken(*pieces: bytes) -> list[int]:
-        found = [both.intake.take(piece, 0.0, None) for piece in pieces]
-        both.intake.finish()
-        return found
-
-    assert taken(one, three, one) == [2, 1, 1]
-    both.intake.limit(2, 100, 100)
-    assert taken(one, three, one) == [2, 0, 1], "rows of a request"
-    both.intake.limit(10, 4, 100)
-    assert taken(one, three, one, one) == [2, 1, 0, 0], "rows of a turn"
-    both.intake.limit(10, 3, 100)
-    assert taken(one, three, one, one) == [2, 0, 1, 1], "what is too large is taken out again"
-    both.intake.limit(10, 100, 2)
-    assert taken(one, one, one) == [2, 1, 0], "requests"
-    both.intake.limit(0, 0, 0)
-    assert taken(one) == [0]
-    both.intake.limit(10_000, 10_000, 1000)
-    large = post("/v1", v1_body([1, 2]) + b" " * 65_000, close=False)
-    assert taken(*[large] * 80) == [2, *[1] * 63, *[0] * 16], "bytes of a turn"
-
-
-def test_a_turn_has_requests_that_want_the_same() -> None:
-    both = beside()
-    labels, every = v2_body([1, 2], outputs=[{"name": "predict"}]), v2_body([1, 2], id="a")
-    for path, body in (("/v1", v1_body([1, 2])), ("/v2", every)):
-        both.parsed(post(path, body, close=False))
-    posts = [
-        post("/v2", labels, close=False),
-        post("/v2", every, close=False),
-        post("/v1", v1_body([1, 2]), close=False),
-    ]
-    for first, second, third in (posts, posts[1:] + posts[:1], posts[2:] + posts[:2]):
-        assert [both.intake.take(piece, 0.0, None) for piece in (first, second, first, third)] == [2, 0, 1, 0]
-        assert both.intake.finish()[10] == 2
-
-
-# -- answers ---------------------------------------------------------------------------------------------
-
-
-class Client:
-    """Keeps a connection; ``ask`` returns the next answer, without its date."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
-
-    async def ask(self, request: bytes) -> Answer:
-        self.writer.write(request)
-        return await self.next()
-
-    async def next(self) -> Answer:
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        [answer] = answers(head + await self._reader.readexactly(length))
-        del answer.headers["date"]
-        return answer
-
-
-@asynccontextmanager
-async def clients(port: int, count: int) -> AsyncIterator[list[Client]]:
-    found = [Client(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
-    try:
-        yield found
-    finally:
-        for one in found:
-            one.writer.close()
-
-
-async def together(found: Sequence[Client], requests: Sequence[bytes]) -> list[Answer]:
-    """Send each client's request at once, so that they come to the server in a turn or two."""
-    return await asyncio.gather(*[one.ask(request) for one, request in zip(found, requests, strict=True)])
-
-
-def turns_of(served: Served) -> list[int]:
-    """Note how many requests each turn of a server has."""
-    plain, sizes = served.server.plain, []
-    assert plain is not None
-    finish = plain._intake.finish
-
-    class Noting:
-        def __len__(self) -> int:
-            return len(intake)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(intake, name)
-
-        def finish(self) -> Any:
-            sizes.append(len(intake))
-            return finish()
-
-    intake = plain._intake
-    plain._intake = Noting()
-    return sizes
 
 
 def iris_requests(chance: random.Random) -> list[bytes]:
