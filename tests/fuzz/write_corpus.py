@@ -34,17 +34,8 @@ def seeds() -> dict[str, list[bytes]]:
     binary = tensor.replace(b'"data":[1.5]', b'"parameters":{"binary_data_size":8}') + rest
     framed = b"\x01" + len(binary).to_bytes(2, "little") + binary + b"\0\0\0\0\0\0\xf8\x3f"
     chunked = b"POST /e HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nT: 1\r\n\r\n"
-    plain = [
-        (b"v1", b'{"instances":[[1.5,2,"a",true],[null,-3e0,null,false]]}'),
-        (b"v1", b'{"instances":[{"member":true,"visits":1}],"parameters":{"probabilities":true}}'),
-        (b"v2", tensor + rest[: rest.index(b',{"name":"since"')] + b'],"id":"1"}'),
-    ]
-    heads = (
-        b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b",
-        b"POST /%b HTTP/1.1\r\nhost: a\r\nx-request-id: 7\r\ntraceparent: 0-1\r\ncontent-length: %d\r\n\r\n%b",
-    )
     return {
-        "turn": [head % (path, len(text), text) for head in heads for path, text in plain],
+        "turn": _plain_requests(tensor + rest[: rest.index(b',{"name":"since"')] + b'],"id":"1"}'),
         "http": [
             post,
             post + post,
@@ -73,6 +64,20 @@ def seeds() -> dict[str, list[bytes]]:
         "model": [b"", bytes(5), bytes(range(40)), b"\x01" * 40, b"\x02\x10\x00\x20\x01" * 8],
         "receipt": [b"", b"AA", hashlib.sha256(str(class_hash("a")).encode()).hexdigest().encode()],
     }
+
+
+def _plain_requests(tensors: bytes) -> list[bytes]:
+    """Return whole requests in the plainest form; ``tensors`` is a body of V2."""
+    plain = [
+        (b"v1", b'{"instances":[[1.5,2,"a",true],[null,-3e0,null,false]]}'),
+        (b"v1", b'{"instances":[{"member":true,"visits":1}],"parameters":{"probabilities":true}}'),
+        (b"v2", tensors),
+    ]
+    heads = (
+        b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b",
+        b"POST /%b HTTP/1.1\r\nhost: a\r\nx-request-id: 7\r\ntraceparent: 0-1\r\ncontent-length: %d\r\n\r\n%b",
+    )
+    return [head % (path, len(text), text) for head in heads for path, text in plain]
 
 
 def _bytes(value: object) -> bytes:
