@@ -337,14 +337,13 @@ async def test_a_process_that_stands_still_with_the_lock_stops_nothing_but_label
     assert replay is not None
     with standing_still(replay):
         telling = asyncio.create_task(told(client, token, label=labels[0]))
-        slowest = 0.0
+        answered = 0
         while not telling.done():
-            started = time.perf_counter()
             assert (await client.get("/v2/health/live")).status_code == 200
-            slowest = max(slowest, time.perf_counter() - started)
+            answered += 1
         refused = await telling
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), refused.text
-        assert slowest < 0.25, "the loop goes on meanwhile"
+        assert answered >= 5, "the loop goes on meanwhile"
         waiting = asyncio.create_task(told(client, token, label=labels[0]))
         await asyncio.sleep(0.05)
     assert (await waiting).status_code == 200, "it is tried again, and the lock of who died is free"

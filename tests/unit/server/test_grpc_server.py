@@ -195,10 +195,8 @@ async def test_an_answer_that_is_not_logged_or_counted_is_given(
     monkeypatch.setattr(iris_grpc.server, "_observer", Broken())
     for _ in range(2):
         assert (await iris_grpc.client("ModelReady", name="iris")).ready
-    assert {record.message for record in caplog.records} == {
-        "an answer was not logged",
-        "an answer was not counted",
-    }
+    said = {record.message for record in caplog.records if record.name.startswith("solera")}
+    assert said == {"an answer was not logged", "an answer was not counted"}
 
 
 async def test_watches_are_bounded(iris_grpc: Answering) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from server_artifacts import Trained
 
-LIMITS = Limits(body_bytes=1000, bodies_bytes=1000, header_bytes=2000, header_count=20, receive_seconds=0.3)
+LIMITS = Limits(body_bytes=1000, bodies_bytes=1000, header_bytes=2000, header_count=20, receive_seconds=1.0)
 PATH = "/v1/models/m:predict"
 HEAD = f"POST {PATH} HTTP/1.1\r\nX-Request-Id: my-id-3\r\nHost: a\r\n".encode()
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -94,13 +94,13 @@ async def test_a_refusal_is_known_by_its_request(case: str, *, logged: bool) -> 
     [(counted, code, seconds)] = refusing.counted
     assert (counted, code) == (protocol, status)
     # A client that sends slowly says nothing of this server.
-    assert seconds is None if protocol == "other" else 0 <= seconds < 0.25
+    assert seconds is None if protocol == "other" else 0 <= seconds < LIMITS.receive_seconds
     if logged:
         [line] = refusing.log.lines
         path = "/v1/models/n" if status == 404 else PATH
         assert (line["method"], line["path"], line["request_id"]) == ("POST", path, "my-id-3")
         assert (line["protocol"], line["status"]) == (protocol, status)
-        assert 0 <= line["seconds"] < 0.25
+        assert 0 <= line["seconds"] < LIMITS.receive_seconds
 
 
 async def test_a_body_for_which_there_is_no_room_is_known_by_its_request() -> None:

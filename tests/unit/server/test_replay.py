@@ -3,7 +3,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -78,9 +77,7 @@ def test_processes_share_it_and_one_that_is_killed_holds_up_nobody():
         os.write(writing, b"x")
         signal.pause()
     os.read(reading, 1)
-    started = monotonic()
-    assert table.enter(b"12345678", 3, 1000, 0) is Entry.BUSY
-    assert monotonic() - started < 0.1, "nobody waits for the lock"
+    assert table.enter(b"12345678", 3, 1000, 0) is Entry.BUSY, "who waited for the lock would hang here"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert table.enter(b"12345678", 3, 1000, 0) is Entry.SEEN

@@ -258,13 +258,12 @@ async def test_a_long_prediction_does_not_hold_up_probes(loaded_iris: LoadedMode
             client.post("/v1/models/slow:predict", json={"instances": IRIS_ROWS})
         )
         await until(lambda: served.serving.scheduler.busy_seconds() > 0)
-        longest = 0.0
+        probes = 0
         while not predicting.done():
-            started = time.perf_counter()
             assert (await client.get("/v2/health/live")).status_code == 200
-            longest = max(longest, time.perf_counter() - started)
+            probes += 1
         assert (await predicting).status_code == 200
-        assert longest < 0.5, "a probe waited for the prediction"
+        assert probes >= 5, "a probe waited for the prediction"
 
 
 async def test_over_capacity_is_refused_at_once(loaded_iris: LoadedModel) -> None:

@@ -349,7 +349,7 @@ async def test_who_would_wait_too_long_is_turned_away_and_told_when_to_come_agai
     assert scheduler.submit(large) is None, "the large have a lane of their own"
     started = time.perf_counter()
     await until(lambda: scheduler.in_flight == 0)
-    assert time.perf_counter() - started < 0.2 * 3
+    assert time.perf_counter() - started < 100 * 0.02, "what all of them would have taken"
     assert all(job.answer == {"predict": [2]} for job in jobs[:taken])
     scheduler.stop()
     await until(lambda: not scheduler.alive)
