@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from solera_core.failures import Failure, Reason
 from solera_server import logs
 from solera_server.arguments import NAME
+from solera_server.busy_poll import default_seconds
 from solera_server.command_line import LIMIT_OPTIONS, parse
 from solera_server.limits import Limits
 from solera_server.recording_options import recording_options
 from solera_server.source import FetchFailed, Source
 from solera_server.termination import report
-from solera_server.threads import limit_threads, worker_count
+from solera_server.threads import available, limit_threads, worker_count
 from solera_server.tracing_options import tracing_options
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def _serve(options: argparse.Namespace) -> int:
             stall_seconds=options.stall_timeout,
             limits=limits,
             workers=workers,
+            busy_poll_seconds=_busy_poll_seconds(options.busy_poll, workers),
             tls_files=_tls_files(options),
             access_share=options.access_log,
             threads=threads,
@@ -95,6 +97,10 @@ def _serve(options: argparse.Namespace) -> int:
             tracing=tracing_options(os.environ),
         ),
     )
+
+
+def _busy_poll_seconds(microseconds: int | None, workers: int) -> float:
+    return default_seconds(os.environ, available(), workers) if microseconds is None else microseconds / 1e6
 
 
 def _name_of(source: Source) -> str:

@@ -112,6 +112,13 @@ def _serve_options(serve: argparse.ArgumentParser) -> None:
         type=whole(1, MOST_WORKERS),
         help="processes that answer on the model port (default: the whole CPUs that can be had)",
     )
+    serve.add_argument(
+        "--busy-poll",
+        type=whole(0, 1000),
+        metavar="MICROSECONDS",
+        help="how long to look for the next request before sleeping, while requests come that soon "
+        "(default: 100; 0, never, in a pod or with less than a CPU for each worker)",
+    )
     _patience_options(serve)
     for flag, field, kind, text in LIMIT_OPTIONS:
         serve.add_argument(

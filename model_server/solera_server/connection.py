@@ -17,6 +17,7 @@ from solera_server.plain_turn import FIRST
 from solera_server.reader import SMALL_BODY, Refusal, RequestReader
 
 if TYPE_CHECKING:
+    from solera_server.busy_poll import BusyPoll
     from solera_server.http_server import HttpServer
     from solera_server.plain_turn import PlainTurn
 
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader(server.shared, self._respond, self._go_on)
         self._pending = self._reader.pending
         self._plain: PlainTurn | None = server.plain
+        self._busy_poll: BusyPoll | None = server.busy_poll
         self._transport: Any = None
         self._state = _OPEN
         self._expires = server.connection_deadline()
@@ -79,6 +81,8 @@ class Connection(asyncio.Protocol):
                     if taken == FIRST:
                         plain.begin()
                     return
+            if self._busy_poll is not None:
+                self._busy_poll.arrived(perf_counter())
             reader.feed(data)
             if self._pending:
                 self._advance()
@@ -176,6 +180,8 @@ class Connection(asyncio.Protocol):
             log.exception("an answer was not delivered")
             self._cut()
             return
+        if self._busy_poll is not None:
+            self._busy_poll.answered(now)
         server.answered(request, response.status, now)
 
     def _noted(self, request: Request | None, response: Response, now: float) -> Response:

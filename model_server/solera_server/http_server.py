@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from solera_server.access_log import Noting
+    from solera_server.busy_poll import BusyPoll
     from solera_server.certificates import Certificates
     from solera_server.limits import Limits
     from solera_server.plain_turn import PlainTurn
@@ -69,11 +70,13 @@ class HttpServer:
         access: Noting | None = None,
         *,
         plain: PlainTurn | None = None,
+        busy_poll: BusyPoll | None = None,
     ) -> None:
         self.access = access
         self.limits = limits
         self.draining = False
         self.plain = plain
+        self.busy_poll = busy_poll
         self.shared = Shared(router, limits, plain, None if recorder is None else recorder.unit_header)
         self._observer = observer
         self._recorder = recorder

@@ -30,6 +30,10 @@ PROTOCOLS = ("v1", "v2", "grpc", "explain", "feedback", "page", "other")
 
 COUNTERS = {
     "rows": ("solera_server_rows_total", "Rows that were predicted."),
+    "busy_polls": (
+        "solera_server_busy_polls_total",
+        "Times that the server began to look for requests without sleeping; see --busy-poll.",
+    ),
     "access_lines_dropped": (
         "solera_server_access_log_dropped_total",
         "Lines of the access log that were not written: nobody took them in time.",
@@ -86,6 +90,7 @@ class Metrics:
     ) -> None:
         self.rows = 0
         self.handshakes_failed = 0
+        self.busy_polls = 0
         self.access_lines_dropped = 0
         self.spans_exported = 0
         self.spans_dropped = 0

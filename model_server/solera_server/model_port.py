@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from solera_server import openapi
 from solera_server.access_log import AccessLog, Noting
+from solera_server.busy_poll import BusyPoll
 from solera_server.explain import service as explain
 from solera_server.health import Health, Phase
 from solera_server.http_server import HttpServer
@@ -83,9 +84,16 @@ class ModelPort:
             extra_routes={**others, **openapi.routes(options.name, version, loaded, options.limits, others)},
         )
         # Traces and lines of the access log need each request by itself.
-        plain = None if self._access.on else serving.plain_turn(loop)
+        busy_poll = self._busy_poll(loop)
+        plain = None if self._access.on else serving.plain_turn(loop, busy_poll)
         server = self._server = HttpServer(
-            serving.router(), options.limits, metrics, recorder, self._access, plain=plain
+            serving.router(),
+            options.limits,
+            metrics,
+            recorder,
+            self._access,
+            plain=plain,
+            busy_poll=busy_poll,
         )
         metrics.watch("solera_server_in_flight_requests", lambda: self.scheduler.in_flight)
         metrics.watch("solera_server_queued_requests", lambda: self.scheduler.queued)
@@ -108,6 +116,12 @@ class ModelPort:
             )
         self.health.phase = Phase.SERVING
         return serving
+
+    def _busy_poll(self, loop: asyncio.AbstractEventLoop) -> BusyPoll | None:
+        seconds = self._options.busy_poll_seconds
+        if not seconds:
+            return None
+        return BusyPoll(loop, seconds, self.scheduler.busy_seconds, self._busy_poll_begun)
 
     def _trace(self, loaded: LoadedModel, version: str) -> None:
         options = self._options
@@ -177,6 +191,9 @@ class ModelPort:
             self._watching.cancel()
         await asyncio.to_thread(self._access.close)  # which may wait a little for readers
         return cut
+
+    def _busy_poll_begun(self) -> None:
+        self._metrics.busy_polls += 1
 
     def _access_line_dropped(self) -> None:
         self._metrics.access_lines_dropped += 1

@@ -17,6 +17,7 @@ class Options:
 
     ``host`` None means every address. ``workers`` processes answer on the model port; with more than one,
     each has ``threads`` for BLAS and OpenMP. gRPC is answered on ``grpc_port``, unless that is None.
+    After answers a process stays awake for ``busy_poll_seconds`` at most, if requests come that soon.
     ``access_share`` of the requests are logged. They are traced as ``tracing`` says, unless that is None.
     With ``tls_files``, a certificate and its key, the model port and gRPC speak TLS only. With ``page`` the
     model port shows its page to browsers; on the management port it is shown under ``page_hosts`` as well.
@@ -35,6 +36,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     workers: int = 1
     threads: int = 1
+    busy_poll_seconds: float = 0.0
     grpc_port: int | None = None
     recording: RecordingOptions = field(default_factory=RecordingOptions)
     tls_files: tuple[Path, Path] | None = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from solera_server.batch import Texts
+    from solera_server.busy_poll import BusyPoll
     from solera_server.known_heads import Value
     from solera_server.limits import Limits
     from solera_server.message import Head
@@ -100,6 +101,7 @@ class PlainTurn:
         recorder: Recorder | None,
         *,
         limits: Limits,
+        busy_poll: BusyPoll | None = None,
     ) -> None:
         v1, v2 = (codec.plain.reader for codec in codecs)
         if Intake is None or v1 is None or v2 is None:
@@ -111,6 +113,7 @@ class PlainTurn:
         self._width = codecs[0].plain.width
         self._metrics = metrics
         self._recorder = recorder
+        self._busy_poll = busy_poll
         self._failed_before = False
         self.connections: Sized = ()
         """Those of the port."""
@@ -135,6 +138,8 @@ class PlainTurn:
 
     def begin(self) -> None:
         """See to it that the turn ends."""
+        if self._busy_poll is not None:
+            self._busy_poll.arrived(perf_counter())
         if len(self.connections) == 1:
             self.run()  # nobody else can add to it
         else:
@@ -180,6 +185,8 @@ class PlainTurn:
         else:
             answers = zip(turn.owners, bodies, turn.request_ids, strict=True)
             sent = [owner.answer(body, request_id, now) for owner, body, request_id in answers]
+        if self._busy_poll is not None:
+            self._busy_poll.answered(now)
         self._metrics.rows += turn.total
         since = (now - turn.array(turn.received, _FLOAT64)).tolist()
         heads, units, rows = turn.heads, turn.units, turn.array(turn.rows, _INT64).tolist()

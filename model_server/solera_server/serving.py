@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from solera_server.busy_poll import BusyPoll
     from solera_server.codec import Codec
     from solera_server.health import Health, Verdict
     from solera_server.limits import Limits
@@ -90,13 +91,23 @@ class Serving:
         every: dict[str, Mapping[bytes, Route]] = {**routes, **self.extra_routes}
         return Router({path.encode(): methods for path, methods in every.items()}, self._missing)
 
-    def plain_turn(self, loop: asyncio.AbstractEventLoop) -> PlainTurn | None:
+    def plain_turn(
+        self, loop: asyncio.AbstractEventLoop, busy_poll: BusyPoll | None = None
+    ) -> PlainTurn | None:
         """Return what takes plain requests; None where it cannot, or where counting is not all."""
         codecs = self.short_v1, self.codecs[1]
         plain = all(codec.plain.reader is not None for codec in codecs)
         if not plain or (self.recorder is not None and not self.recorder.plain):
             return None
-        return PlainTurn(loop, self.scheduler, codecs, self.metrics, self.recorder, limits=self.limits)
+        return PlainTurn(
+            loop,
+            self.scheduler,
+            codecs,
+            self.metrics,
+            self.recorder,
+            limits=self.limits,
+            busy_poll=busy_poll,
+        )
 
     def predicting(self, codec: Codec, short: Codec | None = None) -> Callable[[Request], Response | None]:
         """Return a handler that predicts what the codec makes of a request; ``short`` as for Prediction."""

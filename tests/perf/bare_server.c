@@ -1,7 +1,7 @@
 /* The least that an HTTP server can do on this machine: find where a request ends, and send fixed bytes.
  *
- * One thread, epoll, no parsing but for Content-Length: what it reaches is the kernel's sockets and the load
- * generator, and no server does more on one CPU. For loopback and a benchmark only: it trusts its client.
+ * One thread, epoll that never sleeps, no parsing but for Content-Length: what it reaches is the kernel's sockets and
+ * the load generator, and no server does more on one CPU. For loopback and a benchmark only: it trusts its client.
  *
  *     cc -O2 -o bare_server bare_server.c && ./bare_server 8080
  */
@@ -88,7 +88,7 @@ int main(int count, char **arguments)
     add(poll, listening);
     for (;;) {
         struct epoll_event events[EVENTS];
-        const int ready = epoll_wait(poll, events, EVENTS, -1);
+        const int ready = epoll_wait(poll, events, EVENTS, 0);
         for (int index = 0; index < ready; index++) {
             if (events[index].data.fd == listening) {
                 take(poll, listening);

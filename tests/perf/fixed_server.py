@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import orjson
 import uvloop
 
+from solera_server.busy_poll import DEFAULT_SECONDS, BusyPoll
 from solera_server.http_server import HttpServer
 from solera_server.limits import Limits
 from solera_server.message import Request, Response, json_response
@@ -69,7 +70,8 @@ async def serve(name: str, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = HttpServer(router(name), Limits(), Metrics(name, "fixed"))
+    busy_poll = BusyPoll(loop, DEFAULT_SECONDS)
+    server = HttpServer(router(name), Limits(), Metrics(name, "fixed"), busy_poll=busy_poll)
     gc.freeze()
     port = await server.listen(host, port)
     sys.stdout.write(f"http://{host}:{port}/v2/models/{name}\n")

@@ -42,6 +42,7 @@ def refusal(*words: str) -> str:
         ("--model x --workers abc", "--workers: write a whole number from 1 to "),
         ("--model x --workers 0", "--workers: write a whole number from 1 to "),
         ("--model x --workers 1000", '--workers: write a whole number from 1 to 128, not "1000"'),
+        ("--model x --busy-poll 5000", '--busy-poll: write a whole number from 0 to 1000, not "5000"'),
         ("--model x --max-header-bytes 10", "--max-header-bytes: write a whole number from 1024 to 1048576"),
         ("--model x --max-body-bytes 0", "--max-body-bytes: write a whole number from 256 to 1073741824"),
         ("--model x --max-json-depth 100000", "--max-json-depth: write a whole number from 8 to 1000"),
