@@ -43,7 +43,7 @@ MAX_BINS = 4096
 """Features are counted in the schema's order as far as this many bins go."""
 MAX_NOTED = 512
 """Requests that may wait to be folded."""
-MAX_GROUPS = 128
+MAX_GROUPS = 256
 """Groups of them that may: what came one by one takes longer to fold, and holds up what comes then."""
 MAX_CELLS = 65_536
 """Rows times columns that are folded in one turn of the loop."""
@@ -324,32 +324,19 @@ class Counters:
         for request in np.flatnonzero(large).tolist():
             self._large.append((Noted(*noted[place[request]]), int(group[request])))
         chosen = (rows > 0) & ~large
-        if chosen.any():
-            kept, of = np.unique(place[chosen], return_inverse=True)
-            self._count(
-                window,
-                [batches[index] for index in kept.tolist()],
-                [outputs[index] for index in kept.tolist()],
-                of=of,
-                rows=rows[chosen],
-                arm=arm[chosen],
-                group=group[chosen],
-            )
+        if not chosen.all():
+            kept, place = np.unique(place[chosen], return_inverse=True)
+            batches = tuple(batches[index] for index in kept.tolist())
+            outputs = tuple(outputs[index] for index in kept.tolist())
+            rows, arm, group = rows[chosen], arm[chosen], group[chosen]
+        if len(rows):
+            self._count(window, batches, outputs, of=place, rows=rows, arm=arm, group=group)
 
     def _subjects(
         self, groups: Sequence[Sequence[Subject]], window: _Open
     ) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.bool_]]:
         """Return for each request the place of its arm, its number, and whether that is a unit's."""
-        # Requests of a turn have mostly one head, and so one subject.
-        subjects, lengths = [], []
-        for group in groups:
-            length = len(group)
-            if length == 1 or group.count(group[0]) == length:
-                subjects.append(group[0])
-                lengths.append(length)
-            else:
-                subjects += group
-                lengths += [1] * length
+        subjects, lengths = _runs(groups)
         raw, kinds, numbers = zip(*subjects, strict=True)
         get = window.places.get
         places = [get(one) for one in raw]
@@ -481,3 +468,20 @@ class Counters:
                 rows=(batch.rows - stop,), batch=batch.slice(stop, batch.rows), outputs=rest
             )
             self._large.appendleft((left, group))
+
+
+def _runs(groups: Sequence[Sequence[Subject]]) -> tuple[list[Subject], list[int]]:
+    """Return subjects, and how many requests in a row each has: mostly all of a group, or of all groups."""
+    every = [*chain.from_iterable(groups)]
+    if every.count(every[0]) == len(every):
+        return every[:1], [len(every)]
+    subjects, lengths = [], []
+    for group in groups:
+        length = len(group)
+        if length == 1 or group.count(group[0]) == length:
+            subjects.append(group[0])
+            lengths.append(length)
+        else:
+            subjects += group
+            lengths += [1] * length
+    return subjects, lengths
