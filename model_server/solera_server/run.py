@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 # How often a thread that computes in Python lets another one run. The default of 5 ms is what a request
 # may then wait before it is even read.
-_SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.001
 
 
 def serve(source: Source, options: Options) -> int:
@@ -55,7 +55,7 @@ def serve(source: Source, options: Options) -> int:
 
 
 def _serve(options: Options, source: Source) -> int:
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     if kernels.WHY_NOT_NATIVE:
         log.warning("numpy computes, several times slower", extra={"reason": kernels.WHY_NOT_NATIVE})
     ports = ports_of_a_process(options.workers, grpc=options.grpc_port is not None)
