@@ -28,9 +28,14 @@ class Window:
     p90_ms: float
 
 
-def goodput(outcomes: Sequence[Outcome], seconds: float) -> float:
-    """Good answers a second: 200 within the deadline."""
-    return sum(one.status == 200 for one in outcomes) / seconds
+def goodput(outcomes: Sequence[Outcome], begin: float, seconds: float) -> float:
+    """
+    Good answers a second, 200 within the deadline, of those that came in the ``seconds`` from ``begin``.
+
+    Whatever was asked then but answered later is no work of that time.
+    """
+    end = begin + seconds
+    return sum(one.status == 200 and begin <= one.due + one.latency < end for one in outcomes) / seconds
 
 
 def refusal_p99_ms(outcomes: Sequence[Outcome]) -> float:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from serving_bench import overload_chart, server_chart, server_report, soak_chart
 from serving_bench.bench_overload import EXTENTS, Trial, summary
 from serving_bench.open_loop import Outcome, Phase, quantile, schedule
-from serving_bench.overload_figures import Window, recovered_s, refusal_p99_ms
+from serving_bench.overload_figures import Window, goodput, recovered_s, refusal_p99_ms
 from serving_bench.page import replaced
 from serving_bench.records import Point, Record, Sample, read_records, record, write_records
 from serving_bench.soak import Reading, growth_mb
@@ -75,6 +75,13 @@ def test_recovery_is_the_first_of_several_normal_windows() -> None:
     relapse = [replace(window, bad=1) if window.start == 0.5 else window for window in late]
     assert recovered_s(relapse, normal=20) == math.inf
     assert recovered_s([calm(number / 10) for number in range(5)], normal=20) == 0
+
+
+def test_answers_count_for_the_time_in_which_they_came() -> None:
+    asked = [(0.9, 0.05), (0.9, 0.2), (1.5, 0.1), (2.9, 0.05), (2.9, 0.2)]
+    outcomes = [Outcome(0, due, due, latency, 200) for due, latency in asked]
+    outcomes.append(Outcome(0, 1.5, 1.5, 0.1, 503))
+    assert goodput(outcomes, 1.0, 2.0) == 1.5
 
 
 def test_refusals_are_429_and_503_only() -> None:
