@@ -83,8 +83,8 @@ class ModelPort:
             recorder=recorder,
             extra_routes={**others, **openapi.routes(options.name, version, loaded, options.limits, others)},
         )
-        # Traces and lines of the access log need each request by itself.
         busy_poll = self._busy_poll(loop)
+        # Traces and lines of the access log need each request by itself.
         plain = None if self._access.on else serving.plain_turn(loop, busy_poll)
         server = self._server = HttpServer(
             serving.router(),
