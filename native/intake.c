@@ -47,9 +47,8 @@ typedef struct {
 
 /* Lists have an item for each request of the turn. */
 typedef struct {
-    PyObject *owners, *heads, *bytes, *ids, *request_ids, *units; /* lists */
-    PyObject *wanted;                                              /* of all of them */
-    PyObject *received, *rows;                                     /* bytearrays of double and int64 */
+    PyObject *owners, *heads, *bytes, *ids, *request_ids, *units, *received, *rows; /* lists */
+    PyObject *wanted;                                                               /* of all of them */
     Decoded decoded;
     Py_ssize_t count, size;
     int protocol, with_ids, with_request_ids, with_units;
@@ -90,8 +89,8 @@ static int turn_begin(Intake *intake, int protocol)
                    .ids = PyList_New(0),
                    .request_ids = PyList_New(0),
                    .units = PyList_New(0),
-                   .received = PyByteArray_FromStringAndSize(NULL, 0),
-                   .rows = PyByteArray_FromStringAndSize(NULL, 0),
+                   .received = PyList_New(0),
+                   .rows = PyList_New(0),
                    .protocol = protocol};
     const int opened = decoded_open(&turn->decoded, (const BodyReader *)intake->readers[protocol], 8);
     if (opened != TAKEN || turn->owners == NULL || turn->heads == NULL || turn->bytes == NULL || turn->ids == NULL ||
@@ -100,17 +99,6 @@ static int turn_begin(Intake *intake, int protocol)
         return FAILED;
     }
     intake->open = 1;
-    return TAKEN;
-}
-
-/* Set item `index` of an array of values of 8 bytes. */
-static int put(PyObject *array, Py_ssize_t index, const void *value)
-{
-    const Py_ssize_t size = PyByteArray_Size(array), wanted = (index + 1) * 8;
-    if (wanted > size && PyByteArray_Resize(array, size ? 2 * size : 8 * 8) < 0) {
-        return FAILED;
-    }
-    memcpy(PyByteArray_AsString(array) + index * 8, value, 8);
     return TAKEN;
 }
 
@@ -222,10 +210,10 @@ static int append(PyObject *list, PyObject *item)
 }
 
 /* Add the request whose rows have just been read. */
-static int add(Turn *turn, const Arrival *arrival, const Asked *asked, PyObject *bytes, double received,
+static int add(Turn *turn, const Arrival *arrival, const Asked *asked, PyObject *bytes, PyObject *received,
                PyObject *owner)
 {
-    const int64_t rows = turn->decoded.rows - turn->decoded.first;
+    PyObject *rows = PyLong_FromSsize_t(turn->decoded.rows - turn->decoded.first);
     PyObject *request_id = arrival->request_id == NULL
                                ? Py_NewRef(arrival->known->request_id)
                                : PyBytes_FromStringAndSize(arrival->request_id, arrival->request_id_size);
@@ -234,9 +222,10 @@ static int add(Turn *turn, const Arrival *arrival, const Asked *asked, PyObject 
     const int added = append(turn->request_ids, request_id) == TAKEN && append(turn->units, unit) == TAKEN &&
                       append(turn->ids, asked->id) == TAKEN &&
                       append(turn->bytes, bytes) == TAKEN && append(turn->heads, arrival->known->head) == TAKEN &&
-                      put(turn->received, turn->count, &received) == TAKEN &&
-                      put(turn->rows, turn->count, &rows) == TAKEN && append(turn->owners, owner) == TAKEN;
+                      append(turn->received, received) == TAKEN && append(turn->rows, rows) == TAKEN &&
+                      append(turn->owners, owner) == TAKEN;
     turn->with_request_ids |= request_id != Py_None;
+    Py_XDECREF(rows);
     Py_XDECREF(request_id);
     Py_XDECREF(unit);
     if (!added) {
@@ -250,7 +239,7 @@ static int add(Turn *turn, const Arrival *arrival, const Asked *asked, PyObject 
 }
 
 /* Read the body into the turn's batch; a turn has requests of one protocol that want the same. */
-static int read_into(Intake *intake, const Arrival *arrival, PyObject *bytes, double received, PyObject *owner)
+static int read_into(Intake *intake, const Arrival *arrival, PyObject *bytes, PyObject *received, PyObject *owner)
 {
     Turn *turn = &intake->turn;
     Asked asked = {NULL, NULL};
@@ -277,7 +266,8 @@ static int read_into(Intake *intake, const Arrival *arrival, PyObject *bytes, do
 /* Cut what an addition that failed has left longer than the rest. */
 static int trim(Turn *turn)
 {
-    PyObject *lists[] = {turn->owners, turn->heads, turn->bytes, turn->ids, turn->request_ids, turn->units};
+    PyObject *lists[] = {turn->owners,      turn->heads, turn->bytes,    turn->ids,
+                         turn->request_ids, turn->units, turn->received, turn->rows};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         if (PyList_SetSlice(lists[i], turn->count, PY_SSIZE_T_MAX, NULL) < 0) {
             return FAILED;
@@ -286,7 +276,7 @@ static int trim(Turn *turn)
     return decoded_undo(&turn->decoded);
 }
 
-/* take(bytes, received: float, owner) -> 0 where it is not for us, 2 for the first request of a turn, 1 for another */
+/* take(bytes, received, owner) -> 0 where it is not for us, 2 for the first request of a turn, 1 for another */
 static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t given)
 {
     Intake *intake = (Intake *)self;
@@ -294,11 +284,7 @@ static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t giv
     if (arguments_check("take", given, 3) < 0) {
         return NULL;
     }
-    PyObject *bytes = arguments[0], *owner = arguments[2];
-    const double received = PyFloat_AsDouble(arguments[1]);
-    if (received == -1.0 && PyErr_Occurred()) {
-        return NULL;
-    }
+    PyObject *bytes = arguments[0], *received = arguments[1], *owner = arguments[2];
     Turn *turn = &intake->turn;
     const Py_ssize_t count = intake->open ? turn->count : 0;
     if (count >= intake->most_requests || !PyBytes_Check(bytes)) {
@@ -334,8 +320,8 @@ static PyObject *take(PyObject *self, PyObject *const *arguments, Py_ssize_t giv
 }
 
 /* finish() -> (protocol: 0 V1, 1 V2; wanted; owners, heads, bytes: lists; ids, request_ids, units: lists, or None where
- * nobody has one; received: bytearray float64, rows: bytearray int64; rows in all; numbers: bytearray; texts), or None
- * where nothing was taken. Begins anew, unless it fails: see abandon. */
+ * nobody has one; received, rows: lists; rows in all; numbers: bytearray; texts), or None where nothing was taken. Begins
+ * anew, unless it fails: see abandon. */
 static PyObject *finish(PyObject *self, PyObject *Py_UNUSED(nothing))
 {
     Intake *intake = (Intake *)self;
@@ -344,8 +330,7 @@ static PyObject *finish(PyObject *self, PyObject *Py_UNUSED(nothing))
     }
     Turn *turn = &intake->turn;
     Decoded *decoded = &turn->decoded;
-    if (PyByteArray_Resize(turn->received, turn->count * 8) < 0 || PyByteArray_Resize(turn->rows, turn->count * 8) < 0 ||
-        decoded_close(decoded) != TAKEN) {
+    if (decoded_close(decoded) != TAKEN) {
         return NULL;
     }
     PyObject *ids = turn->with_ids ? turn->ids : Py_None, *units = turn->with_units ? turn->units : Py_None;

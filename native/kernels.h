@@ -8,7 +8,7 @@
 
 /* Raised here and in kernels_numpy.py when a function's arguments or meaning change: another server takes no such
  * extension. */
-#define SOLERA_INTERFACE 3
+#define SOLERA_INTERFACE 4
 
 /* Work beyond about 50 microseconds lets other threads run; counted in steps of a few nanoseconds. */
 #define STEPS_WITHOUT_THREADS 20000

@@ -9,7 +9,7 @@ ordinary way, from the same bytes; so do all requests of a turn that the model f
 from __future__ import annotations
 
 import logging
-from itertools import compress
+from itertools import accumulate, compress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 PROTOCOLS = ("v1", "v2")
 FIRST = 2
 """What ``take`` returns for the first request of a turn."""
-_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
+_FLOAT64 = np.dtype(np.float64)
 _KINDS = {**dict.fromkeys(VARYING, 0), LENGTH: 1, REQUEST_ID: 2}
 _UNIT = 3
 
@@ -188,12 +188,12 @@ class PlainTurn:
         if self._busy_poll is not None:
             self._busy_poll.answered(now)
         self._metrics.rows += turn.total
-        since = (now - turn.array(turn.received, _FLOAT64)).tolist()
-        heads, units, rows = turn.heads, turn.units, turn.array(turn.rows, _INT64).tolist()
+        since = [now - received for received in turn.received]
+        heads, units, rows = turn.heads, turn.units, turn.rows
         if not all(sent):
             # Who has gone is answered nothing, and counts as little as in an ordinary turn.
             batch, outputs = _kept(np.repeat(sent, rows), batch, outputs)
-            since, heads, rows = ([*compress(items, sent)] for items in (since, heads, rows))
+            since, heads, rows = [*compress(since, sent)], [*compress(heads, sent)], [*compress(rows, sent)]
             units = units and [*compress(units, sent)]
         if not since:
             return
@@ -205,8 +205,9 @@ class PlainTurn:
             log.exception("recording failed")
 
     def _go_carefully(self, turn: _Turn) -> None:
-        received = turn.array(turn.received, _FLOAT64).tolist()
-        for owner, known, piece, since in zip(turn.owners, turn.heads, turn.pieces, received, strict=True):
+        for owner, known, piece, since in zip(
+            turn.owners, turn.heads, turn.pieces, turn.received, strict=True
+        ):
             owner.go_carefully(known, piece, since)
 
 
@@ -235,22 +236,17 @@ class _Turn(NamedTuple):
     ids: list[str | None] | None
     request_ids: list[bytes | None] | None
     units: list[bytes | None] | None
-    received: bytearray
-    rows: bytearray
+    received: list[float]
+    rows: list[int]
     total: int
     numbers: bytearray
     texts: tuple[Texts, ...]
-
-    def array(self, values: bytearray, kind: np.dtype[Any]) -> NDArray[Any]:
-        """Return an array with an item for each request."""
-        return np.ndarray((len(self.owners),), kind, values)
 
     def stops(self) -> list[int] | None:
         """The end of each request's rows in the batch; None where each has one row."""
         if self.total == len(self.owners):
             return None
-        stops: list[int] = self.array(self.rows, _INT64).cumsum().tolist()
-        return stops
+        return [*accumulate(self.rows)]
 
 
 def _kept(rows: NDArray[np.bool_], batch: Batch, outputs: Outputs) -> tuple[Batch, Outputs]:

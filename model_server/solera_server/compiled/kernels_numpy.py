@@ -40,7 +40,7 @@ __all__ = [
     "weigh_terms",
 ]
 
-INTERFACE = 3
+INTERFACE = 4
 """Of the extension that fits; raised, here and in native/kernels.h, when a function means something else."""
 
 FEW_NUMBERS = 4096
