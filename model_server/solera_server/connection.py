@@ -72,11 +72,14 @@ class Connection(asyncio.Protocol):
             if (
                 plain is not None
                 and self._current is None
-                and not (reader.receiving or self._pending or reader.last)
+                and (reader.kept or not reader.receiving)
+                and not (self._pending or reader.last)
                 and self._writable
             ):
-                taken = plain.take(data, perf_counter(), self)
+                taken = plain.take(reader.kept + data, perf_counter(), self)
                 if taken:
+                    if reader.kept:
+                        reader.forget_kept()
                     self._current = _PLAIN
                     if taken == FIRST:
                         plain.begin()

@@ -81,6 +81,9 @@ class RequestReader:
         """A request has begun to arrive."""
         self.begun = 0.0
         """When it began."""
+        self.kept = b""
+        """A known head whose body has not come yet, or not all of it: the parser has not seen them."""
+        self._kept_head = Head()
         self._router = shared.router
         self._limits = shared.limits
         self._known = shared.known
@@ -105,7 +108,9 @@ class RequestReader:
         if self.last:
             return
         try:
-            if not self.receiving:
+            if self.kept:
+                data = self._take_kept(data)
+            elif not self.receiving:
                 data = self._take_known(data)
             if data:
                 before = self._progress()
@@ -122,7 +127,9 @@ class RequestReader:
         """Let ``refusal`` follow on what was read before; ``head`` is that of a known request."""
         if self.last:
             return
-        if head is None and self.receiving and (self._head_complete or self._head.headers):
+        if head is None and self.kept:
+            head = self._kept_head
+        elif head is None and self.receiving and (self._head_complete or self._head.headers):
             head = self._head
             self._name(head)
         self.abandon()
@@ -133,10 +140,25 @@ class RequestReader:
     def abandon(self) -> None:
         """Read no more; a request that has not arrived as a whole is forgotten."""
         self.last = True
-        self.receiving = False
+        self.forget_kept()
         self._body = b""
         self._bodies.give(self._held)
         self._held = 0
+
+    def forget_kept(self) -> None:
+        """Be where a request may begin: somebody else has taken what was ``kept``."""
+        self.kept = b""
+        self.receiving = False
+
+    def _take_kept(self, data: bytes) -> bytes:
+        """Join what arrived to what was kept, and take it; return the rest, for the parser."""
+        begun, data = self.begun, self.kept + data
+        self.forget_kept()
+        size = len(data)
+        rest = self._take_known(data)
+        if len(self.kept) == size:  # not even this is whole
+            self.begun = begun
+        return rest
 
     def _take_known(self, data: bytes) -> bytes:
         """Take complete requests with known heads; return the rest, for the parser."""
@@ -154,7 +176,12 @@ class RequestReader:
             length = head.length
             stop = end + length
             if stop > size:
-                break
+                if length > SMALL_BODY:
+                    break
+                # Many clients send head and body apart. To read the head again costs less than to parse it.
+                self.kept, self._kept_head = data[start:], head
+                self.receiving, self.begun = True, perf_counter()
+                return b""
             request = Request(head, data[end:stop], perf_counter(), self._respond)
             if length > SMALL_BODY:
                 if not self._bodies.take(length):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from loopback import serve
 from plain_requests import IRIS, OTHER, ROW, clients, together, turns_of, v1_body, v2_body
-from raw_http import post, until
+from raw_http import Answer, post, until
 from recorded import recording_server, with_baseline
 from server_artifacts import write_cities
 
@@ -47,6 +47,31 @@ async def test_a_forgotten_head_is_learnt_again(loaded_iris: LoadedModel) -> Non
         for _ in range(3):
             await client.ask(one)
         assert sizes == [1, 1]
+
+
+async def test_head_and_body_may_come_apart(loaded_iris: LoadedModel) -> None:
+    request = post("/v1/models/iris:predict", v1_body(ROW), close=False)
+    head = request[: request.index(b"\r\n\r\n") + 4]
+    body = request[len(head) :]
+    async with serve(loaded_iris, "iris") as served, clients(served.port, 1) as [client]:
+        sizes = turns_of(served)
+        whole = [await client.ask(request) for _ in range(2)]
+        [connection] = served.server._connections
+
+        async def apart(*pieces: bytes) -> Answer:
+            *first, last = pieces
+            for stop in range(1, len(pieces)):
+                client.writer.write(first[stop - 1])
+                await until(lambda stop=stop: connection._reader.kept == b"".join(first[:stop]))  # type: ignore[misc]
+            return await client.ask(last)
+
+        assert await apart(head, body) == whole[1]
+        assert await apart(head + body[:3], body[3:7], body[7:]) == whole[1]
+        assert sizes == [1] * 3
+        # What is not plain goes the ordinary way, from all of its bytes.
+        assert (await apart(head, body.replace(b"5.1", b'"a"'))).status == 400
+        assert await apart(head, body) == whole[1]
+        assert sizes == [1] * 4
 
 
 async def test_limits_of_size_hold(loaded_iris: LoadedModel) -> None:

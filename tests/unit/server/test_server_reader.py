@@ -14,7 +14,7 @@ from test_server_http import SMUGGLING
 
 from solera_server.known_heads import KnownHeads
 from solera_server.limits import Limits
-from solera_server.message import Head, Request, Response
+from solera_server.message import Head, Request, Response, error_response
 from solera_server.reader import Refusal, RequestReader, Shared
 from solera_server.router import Route, Router
 
@@ -217,6 +217,39 @@ def test_only_plain_heads_are_kept(line: bytes) -> None:
     common = shared(KnownHeads)
     read(common, [b"POST /echo HTTP/1.1\r\nhost: a\r\n" + line + b"\r\n\r\n0\r\n\r\n"])
     assert heads_of(common) == (line == b"x: \xe4")
+
+
+def test_a_known_head_waits_for_its_body_without_the_parser() -> None:
+    common = shared(KnownHeads)
+    head = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n"
+    read(common, [head + b"abc"])
+    reader = RequestReader(common, _no_answer, lambda: None)
+    reader.feed(head)
+    begun = reader.begun
+    for piece in (b"a", b"b"):
+        reader.feed(piece)
+        assert (reader.receiving, reader.begun, len(reader.pending)) == (True, begun, 0)
+    assert reader.kept == head + b"ab"
+    reader.feed(b"c" + head)
+    [request] = reader.pending
+    assert isinstance(request, Request)
+    assert (request.body, reader.kept, reader.receiving) == (b"abc", head, True)
+    assert reader.begun > begun, "another request began"
+    reader.refuse(error_response(408, "too slow"))
+    [_, refusal] = reader.pending
+    assert isinstance(refusal, Refusal)
+    assert refusal.request is not None
+    assert (refusal.request.method, refusal.request.path) == (b"POST", b"/echo")
+    assert (reader.kept, reader.receiving, reader.last) == (b"", False, True)
+
+
+def test_a_large_body_counts_while_it_comes() -> None:
+    common = shared(KnownHeads)
+    head = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1500\r\n\r\n"
+    read(common, [head + b"x" * 1500])
+    reader = RequestReader(common, _no_answer, lambda: None)
+    reader.feed(head + b"x" * 1100)
+    assert (reader.kept, common.bodies.used) == (b"", 1100)
 
 
 def test_bodies_in_all_are_bounded() -> None:
