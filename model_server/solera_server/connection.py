@@ -79,15 +79,15 @@ class Connection(asyncio.Protocol):
                 taken = plain.take(reader.kept + data, perf_counter(), self)
                 if taken:
                     if reader.kept:
-                        reader.forget_kept()
+                        reader.forget()
                     self._current = _PLAIN
                     if taken == FIRST:
                         plain.begin()
                     return
-            if self._busy_poll is not None:
-                self._busy_poll.arrived(perf_counter())
             reader.feed(data)
             if self._pending:
+                if self._busy_poll is not None:
+                    self._busy_poll.arrived(perf_counter())
                 self._advance()
 
     def eof_received(self) -> bool:

@@ -35,7 +35,7 @@ _MAX_TARGET = 8 * 1024
 _LENGTH_DIGITS = 20
 """Of 2^64, the parser's bound on the value; it takes any number of zeros before it, and int() does not."""
 SMALL_BODY = 1024
-"""A body that came in one piece counts against the bound on all of them when it is larger, bytes."""
+"""A body behind a known head counts against the bound on all of them when it is larger, bytes."""
 
 
 class _Refused(Exception):  # noqa: N818 - stops the parser from inside a callback; it is not an error
@@ -84,6 +84,7 @@ class RequestReader:
         self.kept = b""
         """A known head whose body has not come yet, or not all of it: the parser has not seen them."""
         self._kept_head = Head()
+        self._kept_size = 0  # that the request will have
         self._router = shared.router
         self._limits = shared.limits
         self._known = shared.known
@@ -140,25 +141,25 @@ class RequestReader:
     def abandon(self) -> None:
         """Read no more; a request that has not arrived as a whole is forgotten."""
         self.last = True
-        self.forget_kept()
+        self.forget()
         self._body = b""
         self._bodies.give(self._held)
         self._held = 0
 
-    def forget_kept(self) -> None:
-        """Be where a request may begin: somebody else has taken what was ``kept``."""
+    def forget(self) -> None:
+        """Forget what was ``kept``: a request may begin here."""
         self.kept = b""
         self.receiving = False
 
     def _take_kept(self, data: bytes) -> bytes:
-        """Join what arrived to what was kept, and take it; return the rest, for the parser."""
-        begun, data = self.begun, self.kept + data
-        self.forget_kept()
-        size = len(data)
-        rest = self._take_known(data)
-        if len(self.kept) == size:  # not even this is whole
-            self.begun = begun
-        return rest
+        """Join what arrived to what was kept, and take it once it is whole; return what is left to parse."""
+        self.kept = data = self.kept + data
+        head, size = self._kept_head, self._kept_size
+        if len(data) < size:
+            return b""
+        self.forget()
+        self._complete(Request(head, data[size - head.length : size], perf_counter(), self._respond))
+        return self._take_known(data[size:]) if len(data) > size and not self.last else b""
 
     def _take_known(self, data: bytes) -> bytes:
         """Take complete requests with known heads; return the rest, for the parser."""
@@ -178,8 +179,8 @@ class RequestReader:
             if stop > size:
                 if length > SMALL_BODY:
                     break
-                # Many clients send head and body apart. To read the head again costs less than to parse it.
-                self.kept, self._kept_head = data[start:], head
+                # Many clients send head and body apart.
+                self.kept, self._kept_head, self._kept_size = data[start:], head, stop - start
                 self.receiving, self.begun = True, perf_counter()
                 return b""
             request = Request(head, data[end:stop], perf_counter(), self._respond)

@@ -79,6 +79,16 @@ def available() -> float:
     return usable_cpus(os.cpu_count() or affinity, affinity, quota())
 
 
+def granted(environ: Mapping[str, str], usable: float) -> float:
+    """
+    Return how many of the ``usable`` CPUs ``SOLERA_CPUS`` allows; without the variable all.
+
+    Raises ValueError when it is not a positive quantity.
+    """
+    text = environ.get("SOLERA_CPUS", "")
+    return min(usable, cpus(text)) if text.strip() else usable
+
+
 def worker_count(environ: Mapping[str, str], usable: float | None = None) -> int:
     """
     Return how many worker processes to run by default: the whole CPUs of ``SOLERA_CPUS`` that can be had.
@@ -87,9 +97,7 @@ def worker_count(environ: Mapping[str, str], usable: float | None = None) -> int
 
     Raises ValueError when the variable is not a positive quantity.
     """
-    most = available() if usable is None else usable
-    if environ.get("SOLERA_CPUS", "").strip():
-        most = min(most, cpus(environ["SOLERA_CPUS"]))
+    most = granted(environ, available() if usable is None else usable)
     return min(MAX_WORKERS, max(1, math.floor(most)))
 
 

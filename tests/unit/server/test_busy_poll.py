@@ -12,6 +12,7 @@ import pytest
 from raw_http import until
 from server_process import running, serve_arguments
 
+from solera_server import busy_poll
 from solera_server.busy_poll import DEFAULT_SECONDS, BusyPoll, default_seconds
 
 if TYPE_CHECKING:
@@ -69,15 +70,15 @@ def test_it_stays_awake_after_a_row_of_requests_that_came_at_once() -> None:
 
 def test_it_sleeps_when_nothing_comes_and_must_be_convinced_again() -> None:
     loop = Calls()
-    poll = loop.poll(1e-3)
-    long_ago = perf_counter() - 1
-    exchange(poll, long_ago, ENOUGH)
-    assert len(loop.due) == 1
+    poll = loop.poll(1e-6)
+    exchange(poll, 1000.0, ENOUGH)
+    loop.turn()
+    assert len(loop.due) == 1, "the time begins with the first look, when the answer is written"
     loop.turn()
     assert not loop.due, "the time is over"
-    exchange(poll, long_ago, ENOUGH - 2)
+    exchange(poll, 1000.0, ENOUGH - 2)
     assert not loop.due
-    exchange(poll, long_ago, 1)
+    exchange(poll, 1000.0, 1)
     assert (len(loop.due), loop.begun) == (1, 2)
 
 
@@ -107,6 +108,72 @@ def test_it_sleeps_while_a_thread_computes() -> None:
     assert not loop.due
 
 
+class Crowd:
+    """Stands for the others that want the CPU: what is yielded to them comes back after ``seconds``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.seconds = 0.0
+        self.yielded = 0
+        monkeypatch.setattr(busy_poll, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(busy_poll.os, "sched_yield", self._yield)
+
+    def _yield(self) -> None:
+        self.yielded += 1
+        self.now += self.seconds
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    return Crowd(monkeypatch)
+
+
+def test_it_yields_the_cpu_where_nothing_waits_for_it(crowd: Crowd) -> None:
+    loop = Calls()
+    poll = loop.poll(60.0)
+    exchange(poll, crowd.now, ENOUGH)
+    loop.turn()
+    assert crowd.yielded == 0, "what is to be done for the answer comes first"
+    for number in range(1, 5):
+        loop.turn()
+        assert crowd.yielded == number
+    poll.arrived(crowd.now)
+    loop.turn()
+    assert crowd.yielded == 4, "a request came, and may wait to be answered"
+
+
+def test_where_others_want_the_cpu_it_sleeps_and_is_woken_instead(crowd: Crowd) -> None:
+    """To yield would cost each request the others' slice, milliseconds."""
+    loop = Calls()
+    poll = loop.poll(60.0)
+    for pause in (1, 2, 4, 8, 16, 32, 64, 64):
+        crowd.seconds = 0.004
+        exchange(poll, crowd.now, ENOUGH)
+        loop.turn()
+        loop.turn()
+        assert not loop.due
+        crowd.now += pause - 0.01
+        exchange(poll, crowd.now, 100)
+        assert not loop.due, "not yet again"
+        crowd.now += 0.02
+    assert crowd.yielded == loop.begun == 8
+    crowd.seconds = 0.0005  # a client that answers and waits
+    exchange(poll, crowd.now, ENOUGH)
+    for _ in range(5):
+        loop.turn()
+    assert loop.due
+    crowd.now += 61
+    loop.turn()
+    assert not loop.due
+    crowd.seconds = 0.004
+    exchange(poll, crowd.now, ENOUGH)
+    loop.turn()
+    loop.turn()
+    crowd.now += 1.01
+    exchange(poll, crowd.now, ENOUGH)
+    assert loop.due, "the pause is short again after it went well"
+
+
 async def test_a_loop_that_stays_awake_takes_what_arrives() -> None:
     """With a real loop: what comes from outside is not held up, and the loop sleeps in the end."""
     poll = BusyPoll(asyncio.get_running_loop(), 1.0)
@@ -133,6 +200,7 @@ async def test_a_loop_that_stays_awake_takes_what_arrives() -> None:
     [
         ({}, 1.0, 1, DEFAULT_SECONDS),
         ({"SOLERA_CPUS": "2"}, 2.0, 2, DEFAULT_SECONDS),
+        ({"SOLERA_CPUS": "500m"}, 2.0, 1, 0.0),
         ({}, 0.5, 1, 0.0),
         ({}, 1.5, 2, 0.0),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, 4.0, 1, 0.0),

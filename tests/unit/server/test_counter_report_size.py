@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
+import pytest
 
 from solera_core.baseline import LABEL, SCORE
 from solera_core.counters import Layout
@@ -19,6 +21,9 @@ from solera_server.http_server import HttpServer
 from solera_server.limits import Limits
 from solera_server.metrics import Metrics
 from solera_server.run import SWITCH_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def filled(kept: int) -> CounterMemory:
@@ -41,9 +46,17 @@ def filled(kept: int) -> CounterMemory:
     return made
 
 
-async def test_the_largest_report_is_made_beside_the_event_loop() -> None:
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Have threads give way as soon as in a server."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("switching")
+async def test_the_largest_report_is_made_beside_the_event_loop() -> None:
     made = filled(3)
     expected = CounterReport(made, "m", "m-v1", "sha256:0").document()
     reporter = CounterReport(made, "m", "m-v1", "sha256:0")
@@ -66,6 +79,5 @@ async def test_the_largest_report_is_made_beside_the_event_loop() -> None:
     finally:
         probes.stop_listening()
         await probes.finish(asyncio.get_running_loop().time() + 1)
-        sys.setswitchinterval(interval)
     assert answer.content == expected
     assert turns >= 5, "the loop stood still meanwhile"

@@ -74,6 +74,20 @@ async def test_a_request_that_does_not_arrive_is_ended(parts: tuple[bytes, ...])
         assert "0.3 s" in error_of(answer)
 
 
+async def test_a_body_that_is_missing_behind_a_known_head_is_ended_too() -> None:
+    head = POST_HEAD + b"Content-Length: 3\r\n\r\n"
+    async with echoing(Limits(receive_seconds=0.4)) as echo:
+        reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+        writer.write(head + b"abc" + head + b"d")
+        reading = asyncio.create_task(reader.read())
+        await asyncio.sleep(0.2)
+        writer.write(b"e")  # which extends no deadline
+        async with asyncio.timeout(5):
+            whole, ended = answers(await reading)
+        assert (whole.status, ended.status, ended.headers["connection"]) == (200, 408, "close")
+        writer.close()
+
+
 async def test_trickled_headers_do_not_extend_the_deadline() -> None:
     async with echoing(Limits(receive_seconds=0.4)) as echo:
         reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
