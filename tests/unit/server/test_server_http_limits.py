@@ -81,7 +81,7 @@ async def test_a_body_that_is_missing_behind_a_known_head_is_ended_too() -> None
         writer.write(head + b"abc" + head + b"d")
         reading = asyncio.create_task(reader.read())
         await asyncio.sleep(0.2)
-        writer.write(b"e")  # which extends no deadline
+        writer.write(b"e")
         async with asyncio.timeout(5):
             whole, ended = answers(await reading)
         assert (whole.status, ended.status, ended.headers["connection"]) == (200, 408, "close")
